@@ -1,0 +1,246 @@
+/**
+ * What a driver is and what it may assume.
+ *
+ * The node (node.ts) calls drivers with checked arguments only: offset and length are safe integers, inside the
+ * node (or within what `resize` allows), not empty, aligned to the driver's limits and no longer than them; the
+ * permission was checked; overlapping requests that must not meet do not meet. Drivers are naive, the wrapper strict.
+ *
+ * `tryX` never waits, has no side effect when it returns false, and is the only place where a decision is made:
+ * tables in memory in, decision out. When it returns false the core calls `load()` *in the same turn* and tries again.
+ * So nothing can change between reading a table and using it, and every decision is written once.
+ */
+import type * as v from 'valibot';
+import type { Child } from './child.ts';
+import type { BlockStatus, Extent, Placement } from './extent.ts';
+import type { Limits } from './limits.ts';
+import type { PermissionPair, Roles } from './permissions.ts';
+import type { CommonOptions, OptionEntries, OptionsOf } from './schema.ts';
+
+export type DriverKind = 'protocol' | 'format' | 'filter';
+
+export const WriteFlag = { none: 0, fua: 1 } as const;
+export const ZeroFlag = { none: 0, fua: 1, mayUnmap: 2, noFallback: 4 } as const;
+
+/** What every open driver has, whatever its family. */
+export interface OpenDriverBase {
+  /** Bytes. Read for every request: keep it a field or a trivial getter. */
+  readonly size: number;
+  readonly limits: Limits;
+  /** The image can't be written though it was asked for (read-only medium with auto-read-only, format without writer). */
+  readonly readOnly?: boolean;
+  /** Everything acknowledged so far is on stable storage when this resolves. Formats flush their children themselves. */
+  flush(): Promise<void>;
+  /** New size in bytes. New bytes read as zeroes. Never drops data unless `shrink`. */
+  resize?(size: number, shrink: boolean): Promise<void>;
+  /** Writes back, releases. Called once, with nothing in flight; rejects if anything could not be written. */
+  close(): Promise<void>;
+  /** Bytes that the image takes on its medium (st_blocks * 512); protocols only, formats are summed over their children. */
+  allocatedSize?(): number;
+  /** File name as a user would give it; protocols only. */
+  readonly filename?: string;
+  /** Open descriptor of the whole host file, bytes at the same offsets: kernel passthrough, st_mtime, loop devices. */
+  readonly hostFd?: number;
+  /** What `info` shows beyond the common part. */
+  info?(): Promise<ImageInfo>;
+  /**
+   * Takes what the parents' permissions demand outside (image locks): holds old and new together until commit.
+   * Throws a BlockError, having changed nothing, when it can't be had. Never waits.
+   */
+  setPermissions?(wanted: PermissionPair): PermissionChange;
+  /** First half of a reopen with other options; throws, having changed nothing, when they can't be had. */
+  reopen?(common: CommonOptions, options: unknown): Promise<PermissionChange>;
+  /** Format damage found in use and not written: refuse writes from now on. */
+}
+
+export interface PermissionChange {
+  commit(): void;
+  abort(): void;
+}
+
+/** Protocols and most filters: they move bytes themselves. */
+export interface RequestDriver extends OpenDriverBase {
+  readonly family: 'request';
+  /** Fills bytes[at, at+length) from `offset`. False: would wait; nothing is promised about bytes then. */
+  tryRead?(bytes: Buffer, at: number, length: number, offset: number): boolean;
+  /** All of it written, or false with nothing written. */
+  tryWrite?(bytes: Buffer, at: number, length: number, offset: number): boolean;
+  /** Fills `bytes`. Past the end of the file: zeroes. */
+  read(bytes: Buffer, offset: number): Promise<void>;
+  /** Past the end: the file grows (the node checked the resize permission). */
+  write?(bytes: Buffer, offset: number, flags: number): Promise<void>;
+  /** Rejects with ENOTSUP where it can't do it faster than writing; the node then writes zeroes unless noFallback. */
+  writeZeroes?(offset: number, length: number, flags: number): Promise<void>;
+  /** A hint: the content becomes undefined or zero. ENOTSUP is ignored by the node. */
+  discard?(offset: number, length: number): Promise<void>;
+  /** What lies at `offset`: `data` (with offset = place in the file), `zero` or `eof`. Without it everything is data. */
+  tryStatus?(offset: number, max: number, out: Extent): boolean;
+}
+
+/** A filter leaves out what its filtered child does as well: the node passes it on. */
+export type FilterDriver = { readonly family: 'filter' } & Partial<Omit<RequestDriver, 'family' | 'limits' | 'size'>> & {
+    /** Merged with the child's. */
+    readonly limits?: Partial<Limits>;
+    readonly size?: number;
+  };
+
+/** Formats: they answer where a range is; the core (mapped.ts) moves the bytes. */
+export interface MappingDriver extends OpenDriverBase {
+  readonly family: 'mapping';
+  /** Says what lies at `offset`, for up to `max` bytes. Neighbouring pieces with one answer are one extent. */
+  tryMap(offset: number, max: number, out: Extent): boolean;
+  /**
+   * Brings into memory what the try that just returned false lacked. Call it in the same turn as that try; the
+   * try is then repeated, as often as it takes. Rejects when the table can't be read or no room can be made.
+   */
+  load(): Promise<void>;
+  /**
+   * Names a place for at most [offset, offset + length): `out.start` <= offset < start + length of the place. The core
+   * holds the allocation units touched exclusively from before the call until commit or abort, fills the whole place,
+   * then commits. Nothing of it is visible to tryMap before commit.
+   */
+  tryAllocate?(offset: number, length: number, out: Placement): boolean;
+  /** The place is filled: point the tables at it. Never waits, never fails: whatever it needs was loaded and kept. */
+  commit?(place: Placement): void;
+  /** The place was not filled: give it back. */
+  abort?(place: Placement): void;
+  /** Fills `bytes` from an `opaque` extent; may span several. */
+  readOpaque?(bytes: Buffer, offset: number): Promise<void>;
+  /** The same from what is in memory (a cache of decompressed clusters). */
+  tryReadOpaque?(bytes: Buffer, at: number, length: number, offset: number): boolean;
+  /**
+   * Makes a range read as zeroes by metadata alone. Returns how many bytes from `offset` it did (0: this piece, up to
+   * the next allocation unit, has to be written), or false to load. The core holds the range exclusively.
+   */
+  tryZero?(offset: number, length: number, mayUnmap: boolean): number | false;
+  /** Releases whole allocation units. Returns the bytes handled, skipping what can't be released, or false to load. */
+  tryDiscard?(offset: number, length: number): number | false;
+  /** Applied to the bytes of every `data` extent: encryption. */
+  readonly codec?: DataCodec;
+}
+
+/** A length-preserving transformation of stored data, in units of `unit` bytes of the node's address space. */
+export interface DataCodec {
+  readonly unit: number;
+  /** In place. `offset` is the node's, `place` the child's; the driver uses the one its format counts by. */
+  decode(bytes: Buffer, at: number, length: number, offset: number, place: number): void;
+  encode(bytes: Buffer, at: number, length: number, offset: number, place: number): void;
+}
+
+export type OpenDriver = RequestDriver | FilterDriver | MappingDriver;
+
+/** A name found inside an image, to be opened through the gate. */
+export interface ImageReference {
+  /** As it stands in the image; relative to the directory of the image that names it. */
+  readonly filename: string;
+  /** Driver name; probed when undefined. */
+  readonly format?: string | undefined;
+  readonly roles: Roles;
+  /** The child may be opened for writing (extents, data files; never backing files). */
+  readonly writable?: boolean;
+}
+
+export interface OpenContext<Options> {
+  readonly nodeName: string;
+  readonly options: Options;
+  readonly common: CommonOptions;
+  /** What messages call the image: the file name where there is one, else the node name. */
+  readonly subject: string;
+  /** A child that `children` declares required. */
+  child(name: string): Child;
+  /** A child that the user's options give, if they do. `null` when they say there is none (`backing: null`). */
+  givenChild(name: string): Child | null | undefined;
+  /** The child from the user's options where given (null: none), else the file that the image names, through the gate. */
+  openNamed(name: string, reference: ImageReference): Promise<Child | undefined>;
+  /** Tells the user once, on the log and where the command prints. */
+  warn(message: string): void;
+}
+
+export interface ChildSpec {
+  readonly roles: Roles;
+  readonly required: boolean;
+  readonly summary: string;
+}
+
+export interface CreateContext<Options> {
+  readonly options: Options;
+  /** Bytes of the disk that the guest sees. */
+  readonly size: number;
+  /** The empty file, with write and resize permission. */
+  readonly file: Child;
+  readonly subject: string;
+  /** Creates and opens a further file beside it (extents, data files), named as the image will name it. */
+  createFile(filename: string): Promise<Child>;
+}
+
+export interface CheckOptions {
+  readonly repair: 'none' | 'leaks' | 'all';
+  progress?(done: number, total: number): void;
+}
+
+export interface CheckResult {
+  corruptions: number;
+  leaks: number;
+  /** Errors of the check itself (could not read). */
+  checkErrors: number;
+  corruptionsFixed: number;
+  leaksFixed: number;
+  imageEndOffset?: number;
+  totalClusters?: number;
+  allocatedClusters?: number;
+  fragmentedClusters?: number;
+  compressedClusters?: number;
+  /** One line a finding, in plain words. */
+  readonly messages: string[];
+}
+
+export interface SnapshotInfo {
+  readonly id: string;
+  readonly name: string;
+  readonly vmStateSize: number;
+  /** Seconds and nanoseconds since 1970. */
+  readonly dateSec: number;
+  readonly dateNsec: number;
+  readonly vmClockNsec: bigint;
+  readonly icount?: bigint;
+}
+
+export interface ImageInfo {
+  readonly clusterSize?: number;
+  readonly dirty?: boolean;
+  readonly encrypted?: boolean;
+  readonly compressed?: boolean;
+  /** The name as the image holds it. */
+  readonly backingFilename?: string;
+  readonly backingFormat?: string;
+  readonly snapshots?: readonly SnapshotInfo[];
+  /** JSON values under QEMU's keys. */
+  readonly formatSpecific?: Readonly<Record<string, unknown>>;
+}
+
+export interface Driver<Entries extends OptionEntries = OptionEntries> {
+  readonly name: string;
+  readonly kind: DriverKind;
+  /** One line for `--help` and `blockfuse formats`. */
+  readonly summary: string;
+  /** The driver's own options, beside the common ones (schema.ts). */
+  readonly options: Entries;
+  readonly children: Readonly<Record<string, ChildSpec>>;
+  /** 0 (not mine) to 100 (certain), from the first bytes (at least 64 KiB or all there is) and the file name. */
+  probe?(head: Buffer, filename: string, tail: Buffer, size: number): number;
+  /** The form of a file name that this protocol answers to when a whole name is parsed (`nbd:`, `nbd://`). */
+  readonly prefixes?: readonly string[];
+  parseFilename?(filename: string): Record<string, unknown>;
+  open(context: OpenContext<OptionsOf<Entries>>): Promise<OpenDriver>;
+  /** Where its needs differ from the defaults for its kind (permission-defaults.ts). */
+  childPermissions?(name: string, roles: Roles, parent: PermissionPair, readOnly: boolean): PermissionPair;
+  readonly createOptions?: OptionEntries;
+  create?(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void>;
+  check?(open: OpenDriver, options: CheckOptions): Promise<CheckResult>;
+}
+
+/** Declares a driver; its option types follow from the schema. The result goes into the list of drivers/index.ts. */
+export function defineDriver<const Entries extends OptionEntries>(driver: Driver<Entries>): Driver {
+  return driver as unknown as Driver;
+}
+
+export type { BlockStatus, v };
