@@ -49,7 +49,6 @@ export interface OpenDriverBase {
   setPermissions?(wanted: PermissionPair): PermissionChange;
   /** First half of a reopen with other options; throws, having changed nothing, when they can't be had. */
   reopen?(common: CommonOptions, options: unknown): Promise<PermissionChange>;
-  /** Format damage found in use and not written: refuse writes from now on. */
 }
 
 export interface PermissionChange {
@@ -114,6 +113,8 @@ export interface MappingDriver extends OpenDriverBase {
   tryZero?(offset: number, length: number, mayUnmap: boolean): number | false;
   /** Releases whole allocation units. Returns the bytes handled, skipping what can't be released, or false to load. */
   tryDiscard?(offset: number, length: number): number | false;
+  /** Whether a `data` extent may be a hole in the file below: raw, preallocated images. Then status asks there as well. */
+  readonly recurseStatus?: boolean;
   /** Applied to the bytes of every `data` extent: encryption. */
   readonly codec?: DataCodec;
 }

@@ -1,0 +1,109 @@
+import type { BlockStatus, Extent } from './extent.ts';
+import type { Node } from './node.ts';
+import { BlockError } from './errors.ts';
+import { Permission } from './permissions.ts';
+import type { Permissions, Roles } from './permissions.ts';
+
+/** Who holds a child: a node, or something outside the graph (an export, a job, a command). */
+export interface ChildParent {
+  /** In plain words, for messages: `node "top"`, `export "e0"`. */
+  readonly label: string;
+  readonly parentNode: Node | undefined;
+  /** Stop sending requests (counted), and know when none is under way. */
+  drainBegin?(): void;
+  drained?(): Promise<void>;
+  drainEnd?(): void;
+}
+
+/**
+ * An edge of the graph and the only door to a node: whoever does I/O holds one, with the permissions it uses and shares.
+ * The graph's transactions set node, used and shared; nobody else does.
+ */
+export class Child {
+  readonly name: string;
+  readonly parent: ChildParent;
+  readonly roles: Roles;
+  node: Node;
+  used: Permissions;
+  shared: Permissions;
+
+  constructor(edge: { name: string; parent: ChildParent; roles: Roles; node: Node }) {
+    this.name = edge.name;
+    this.parent = edge.parent;
+    this.roles = edge.roles;
+    this.node = edge.node;
+    this.used = 0;
+    this.shared = 15;
+  }
+
+  /** Bytes. */
+  get size(): number {
+    return this.node.size;
+  }
+
+  /** Fills bytes[at, at+length) without waiting; false when it would have to. Past the end: zeroes. */
+  tryRead(bytes: Buffer, at: number, length: number, offset: number): boolean {
+    return this.node.tryRead(bytes, at, length, offset);
+  }
+
+  /** Writes without waiting; false (redo it with `write`) when it would have to, or may not. */
+  tryWrite(bytes: Buffer, at: number, length: number, offset: number): boolean {
+    return (this.used & Permission.write) !== 0 && this.node.tryWrite(bytes, at, length, offset);
+  }
+
+  read(bytes: Buffer, offset: number): Promise<void> {
+    return this.node.read(bytes, offset);
+  }
+
+  async write(bytes: Buffer, offset: number, flags = 0): Promise<void> {
+    await this.prepareWrite('write', offset, bytes.length);
+    await this.node.write(bytes, offset, flags);
+  }
+
+  async writeZeroes(offset: number, length: number, flags = 0): Promise<void> {
+    await this.prepareWrite('write zeroes to', offset, length);
+    await this.node.writeZeroes(offset, length, flags);
+  }
+
+  async discard(offset: number, length: number): Promise<void> {
+    this.require(Permission.write, 'discard in');
+    await this.node.discard(offset, length);
+  }
+
+  flush(): Promise<void> {
+    return this.node.flush();
+  }
+
+  async resize(size: number, shrink = false): Promise<void> {
+    this.require(Permission.resize, 'resize');
+    await this.node.resize(size, shrink);
+  }
+
+  /** What lies at `offset` in the node itself, without its backing chain. */
+  tryStatus(offset: number, max: number, out: Extent): boolean {
+    return this.node.tryStatus(offset, max, out);
+  }
+
+  /** What the whole chain has at `offset`. */
+  status(offset: number, max: number, out: BlockStatus): Promise<void> {
+    return this.node.status(offset, max, out);
+  }
+
+  private async prepareWrite(action: string, offset: number, length: number): Promise<void> {
+    this.require(Permission.write | Permission.writeUnchanged, action);
+    const end = offset + length;
+    if (end <= this.node.size) return;
+    if ((this.used & Permission.resize) === 0) {
+      const text = `Cannot ${action} "${this.node.name}": the request ends at ${end}, the disk at ${this.node.size}`;
+      throw new BlockError('ENOSPC', text, { node: this.node.name, operation: action, offset, length });
+    }
+    await this.node.growFor(end);
+  }
+
+  private require(anyOf: Permissions, action: string): void {
+    if ((this.used & anyOf) !== 0) return;
+    const code = this.node.readOnly ? 'EROFS' : 'EPERM';
+    const why = this.node.readOnly ? 'the node is read-only' : `${this.parent.label} holds it without the permission`;
+    throw new BlockError(code, `Cannot ${action} "${this.node.name}": ${why}`, { node: this.node.name });
+  }
+}

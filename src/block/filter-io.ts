@@ -1,0 +1,72 @@
+import type { Child } from './child.ts';
+import type { FilterDriver } from './driver.ts';
+import { BlockError } from './errors.ts';
+import type { Extent } from './extent.ts';
+import { NO_LIMITS } from './limits.ts';
+import type { Limits } from './limits.ts';
+import type { NodeIo } from './node-io.ts';
+
+/** A filter: what its driver leaves out goes to the filtered child. */
+export class FilterIo implements NodeIo {
+  private readonly impl: FilterDriver;
+  private readonly filtered: Child;
+
+  constructor(impl: FilterDriver, filtered: Child) {
+    this.impl = impl;
+    this.filtered = filtered;
+  }
+
+  get size(): number {
+    return this.impl.size ?? this.filtered.size;
+  }
+
+  get limits(): Limits {
+    return this.impl.limits === undefined ? NO_LIMITS : { ...NO_LIMITS, ...this.impl.limits };
+  }
+
+  /** A filter that handles reads itself but has no synchronous twin must see every read: no short cut past it. */
+  tryRead(bytes: Buffer, at: number, length: number, offset: number): boolean {
+    const { impl } = this;
+    if (impl.tryRead !== undefined) return impl.tryRead(bytes, at, length, offset);
+    return impl.read === undefined && this.filtered.tryRead(bytes, at, length, offset);
+  }
+
+  tryWrite(bytes: Buffer, at: number, length: number, offset: number): boolean {
+    const { impl } = this;
+    if (impl.tryWrite !== undefined) return impl.tryWrite(bytes, at, length, offset);
+    return impl.write === undefined && this.filtered.tryWrite(bytes, at, length, offset);
+  }
+
+  read(bytes: Buffer, offset: number): Promise<void> {
+    return this.impl.read === undefined ? this.filtered.read(bytes, offset) : this.impl.read(bytes, offset);
+  }
+
+  write(bytes: Buffer, offset: number, flags: number): Promise<void> {
+    if (this.impl.write !== undefined) return this.impl.write(bytes, offset, flags);
+    return this.filtered.write(bytes, offset, flags);
+  }
+
+  async writeZeroes(offset: number, length: number, flags: number): Promise<void> {
+    if (this.impl.writeZeroes !== undefined) return this.impl.writeZeroes(offset, length, flags);
+    if (this.impl.write !== undefined) throw new BlockError('ENOTSUP', 'Cannot write zeroes as such: the filter sees writes');
+    return this.filtered.writeZeroes(offset, length, flags);
+  }
+
+  discard(offset: number, length: number): Promise<void> {
+    if (this.impl.discard !== undefined) return this.impl.discard(offset, length);
+    return this.filtered.discard(offset, length);
+  }
+
+  flush(): Promise<void> {
+    return this.impl.flush === undefined ? this.filtered.flush() : this.impl.flush();
+  }
+
+  tryStatus(offset: number, max: number, out: Extent): boolean {
+    if (this.impl.tryStatus !== undefined) return this.impl.tryStatus(offset, max, out);
+    return out.setData(this.filtered, offset, Math.min(max, this.size - offset), false);
+  }
+
+  loadStatus(): Promise<void> {
+    return Promise.resolve();
+  }
+}

@@ -1,0 +1,289 @@
+import debug from 'debug';
+import type { Child, ChildParent } from './child.ts';
+import type { Driver, OpenDriver } from './driver.ts';
+import { WriteFlag, ZeroFlag } from './driver.ts';
+import { BlockError, withContext } from './errors.ts';
+import type { BlockStatus, Extent } from './extent.ts';
+import { FilterIo } from './filter-io.ts';
+import type { Limits } from './limits.ts';
+import { MappedIo } from './mapped.ts';
+import type { NodeIo } from './node-io.ts';
+import { RangeLocks } from './ranges.ts';
+import { RequestIo } from './request-io.ts';
+import { readAligned, writeAligned } from './read-modify-write.ts';
+import type { CommonOptions } from './schema.ts';
+import { chainStatus } from './status.ts';
+import { isZero, writeZeroBytes } from './zero.ts';
+import { alignDown, alignUp } from '../util/sizes.ts';
+
+const logData = debug('blockfuse:data');
+
+/** Requests and bytes that went through a node since it was opened. */
+export class NodeCounters {
+  reads = 0;
+  readBytes = 0;
+  writes = 0;
+  writtenBytes = 0;
+  zeroes = 0;
+  discards = 0;
+  flushes = 0;
+  /** Requests that the fast path could not finish. */
+  slow = 0;
+  errors = 0;
+}
+
+/**
+ * A node of the graph: one open driver behind a strict wrapper. The wrapper does once what every driver may then
+ * assume (driver.ts). Only children (child.ts) call the I/O methods; only the graph changes parents, children and options.
+ */
+export class Node implements ChildParent {
+  readonly name: string;
+  readonly driver: Driver;
+  readonly impl: OpenDriver;
+  readonly children: ReadonlyMap<string, Child>;
+  /** The backing child; set by the graph together with `children`. */
+  cow: Child | undefined;
+  readonly parents = new Set<Child>();
+  /** Ranges whose mapping or content is in use by requests that wait (mapped.ts). */
+  readonly locks = new RangeLocks();
+  /** Ranges under read-modify-write because of alignment; taken before `locks`. */
+  readonly alignLocks = new RangeLocks();
+  readonly counters = new NodeCounters();
+  readonly io: NodeIo;
+  /** Changes with every change of content: what a stable mtime is made from. */
+  generation = 0;
+  common: CommonOptions;
+  /** The options tree that the node was opened with, for reopen and for introspection. */
+  options: Readonly<Record<string, unknown>>;
+  private inFlight = 0;
+  private readonly idleWaiters: (() => void)[] = [];
+
+  constructor(parts: {
+    name: string;
+    driver: Driver;
+    impl: OpenDriver;
+    children: ReadonlyMap<string, Child>;
+    common: CommonOptions;
+    options: Readonly<Record<string, unknown>>;
+  }) {
+    this.name = parts.name;
+    this.driver = parts.driver;
+    this.impl = parts.impl;
+    this.children = parts.children;
+    this.cow = parts.children.get('backing');
+    this.common = parts.common;
+    this.options = parts.options;
+    this.io = this.makeIo();
+  }
+
+  get label(): string {
+    return `node "${this.name}"`;
+  }
+
+  get parentNode(): Node {
+    return this;
+  }
+
+  get size(): number {
+    return this.io.size;
+  }
+
+  get limits(): Limits {
+    return this.io.limits;
+  }
+
+  get readOnly(): boolean {
+    return this.common.readOnly || this.impl.readOnly === true;
+  }
+
+  tryRead(bytes: Buffer, at: number, length: number, offset: number): boolean {
+    const size = this.io.size;
+    if (offset + length > size) return this.tryReadTail(bytes, at, length, offset);
+    const { requestAlignment, maxTransfer } = this.io.limits;
+    if (requestAlignment !== 1 && (offset % requestAlignment !== 0 || length % requestAlignment !== 0)) return false;
+    if (length > maxTransfer || !this.io.tryRead(bytes, at, length, offset)) return false;
+    this.counters.reads += 1;
+    this.counters.readBytes += length;
+    return true;
+  }
+
+  tryWrite(bytes: Buffer, at: number, length: number, offset: number): boolean {
+    if (offset + length > this.io.size || this.readOnly) return false;
+    const { requestAlignment, maxTransfer } = this.io.limits;
+    if (requestAlignment !== 1 && (offset % requestAlignment !== 0 || length % requestAlignment !== 0)) return false;
+    if (length > maxTransfer || !this.locks.isFreeOfExclusive(offset, length)) return false;
+    if (!this.alignLocks.isFreeOfExclusive(offset, length)) return false;
+    if (this.common.detectZeroes !== 'off' && isZero(bytes, at, length)) return false;
+    if (!this.io.tryWrite(bytes, at, length, offset)) return false;
+    this.generation += 1;
+    this.counters.writes += 1;
+    this.counters.writtenBytes += length;
+    return true;
+  }
+
+  async read(bytes: Buffer, offset: number): Promise<void> {
+    if (bytes.length === 0 || this.tryRead(bytes, 0, bytes.length, offset)) return;
+    await this.track('read', offset, bytes.length, async () => {
+      const inside = Math.max(0, Math.min(bytes.length, this.size - offset));
+      bytes.fill(0, inside);
+      if (inside > 0) await readAligned(this.io, bytes.subarray(0, inside), offset);
+      this.counters.reads += 1;
+      this.counters.readBytes += bytes.length;
+    });
+  }
+
+  async write(bytes: Buffer, offset: number, flags: number): Promise<void> {
+    if (bytes.length === 0) return;
+    const { detectZeroes, discard } = this.common;
+    if (detectZeroes !== 'off' && isZero(bytes, 0, bytes.length)) {
+      const unmap = detectZeroes === 'unmap' && discard === 'unmap' ? ZeroFlag.mayUnmap : 0;
+      await this.writeZeroes(offset, bytes.length, unmap | (flags & WriteFlag.fua));
+      return;
+    }
+    await this.track('write', offset, bytes.length, async () => {
+      this.requireWritable('write to');
+      await writeAligned(this.io, this.alignLocks, bytes, offset);
+      this.generation += 1;
+      this.counters.writes += 1;
+      this.counters.writtenBytes += bytes.length;
+      if ((flags & WriteFlag.fua) !== 0) await this.io.flush();
+    });
+  }
+
+  async writeZeroes(offset: number, length: number, flags: number): Promise<void> {
+    if (length === 0) return;
+    await this.track('write zeroes', offset, length, async () => {
+      this.requireWritable('write zeroes to');
+      const allowed = this.common.discard === 'unmap' ? flags : flags & ~ZeroFlag.mayUnmap;
+      await writeZeroBytes(this.io, this.alignLocks, { offset, length, flags: allowed });
+      this.generation += 1;
+      this.counters.zeroes += 1;
+      if ((flags & ZeroFlag.fua) !== 0) await this.io.flush();
+    });
+  }
+
+  /** A hint: dropped where the options say ignore, the driver can't, or the range covers no whole unit. */
+  async discard(offset: number, length: number): Promise<void> {
+    const unit = this.limits.discardAlignment;
+    const start = alignUp(offset, unit);
+    const end = Math.min(offset + length, this.size);
+    const stop = end === this.size ? end : alignDown(end, unit);
+    if (this.common.discard === 'ignore' || stop <= start) return;
+    await this.track('discard', start, stop - start, async () => {
+      this.requireWritable('discard in');
+      const step = alignDown(Math.min(this.limits.maxDiscard, Number.MAX_SAFE_INTEGER - unit), unit);
+      for (let at = start; at < stop; at += step) await this.discardStep(at, Math.min(step, stop - at));
+      this.generation += 1;
+      this.counters.discards += 1;
+    });
+  }
+
+  async flush(): Promise<void> {
+    if (this.common.cacheNoFlush) return;
+    await this.track('flush', 0, 0, async () => {
+      await this.io.flush();
+      this.counters.flushes += 1;
+    });
+  }
+
+  tryStatus(offset: number, max: number, out: Extent): boolean {
+    if (offset >= this.size) return out.setEof();
+    return this.io.tryStatus(offset, Math.min(max, this.size - offset), out);
+  }
+
+  async status(offset: number, max: number, out: BlockStatus): Promise<void> {
+    await this.track('status', offset, max, () => chainStatus(this, offset, max, out));
+  }
+
+  async resize(size: number, shrink: boolean): Promise<void> {
+    await this.track('resize', size, 0, async () => {
+      this.requireWritable('resize');
+      const { impl } = this;
+      if (impl.resize === undefined && impl.family === 'filter') {
+        await this.filteredChild().resize(size, shrink);
+      } else if (impl.resize === undefined) {
+        throw new BlockError('ENOTSUP', `Cannot resize "${this.name}": the ${this.driver.name} driver can't`);
+      } else {
+        const lock = await this.locks.acquire(0, Number.MAX_SAFE_INTEGER, true);
+        await impl.resize(size, shrink).finally(() => {
+          lock.release();
+        });
+      }
+      this.generation += 1;
+    });
+  }
+
+  /** Makes room for a write that ends at `end`: formats grow, protocols grow by being written to. */
+  async growFor(end: number): Promise<void> {
+    if (this.impl.family === 'mapping' && end > this.size) await this.resize(end, false);
+    else if (this.impl.family === 'filter') await this.filteredChild().node.growFor(end);
+  }
+
+  /** Resolves when no request is under way here; the caller has made sure that none comes. */
+  async idle(): Promise<void> {
+    if (this.inFlight === 0) return;
+    await new Promise<void>((resolve) => {
+      this.idleWaiters.push(resolve);
+    });
+  }
+
+  drainBegin(): void {
+    for (const parent of this.parents) parent.parent.drainBegin?.();
+  }
+
+  async drained(): Promise<void> {
+    for (const parent of this.parents) await parent.parent.drained?.();
+    await this.idle();
+  }
+
+  drainEnd(): void {
+    for (const parent of this.parents) parent.parent.drainEnd?.();
+  }
+
+  filteredChild(): Child {
+    for (const child of this.children.values()) if ((child.roles & 4) !== 0) return child;
+    throw new BlockError('EINVAL', `Cannot pass a request on from "${this.name}": the filter has no filtered child`);
+  }
+
+  private makeIo(): NodeIo {
+    const { impl } = this;
+    if (impl.family === 'mapping') return new MappedIo(impl, this, this.locks);
+    if (impl.family === 'request') return new RequestIo(impl);
+    return new FilterIo(impl, this.filteredChild());
+  }
+
+  private tryReadTail(bytes: Buffer, at: number, length: number, offset: number): boolean {
+    const inside = this.io.size - offset;
+    if (inside > 0 && !this.tryRead(bytes, at, inside, offset)) return false;
+    bytes.fill(0, at + Math.max(0, inside), at + length);
+    return true;
+  }
+
+  private async discardStep(offset: number, length: number): Promise<void> {
+    try {
+      await this.io.discard(offset, length);
+    } catch (error) {
+      if (!(error instanceof BlockError) || error.code !== 'ENOTSUP') throw error;
+    }
+  }
+
+  private requireWritable(action: string): void {
+    if (!this.readOnly) return;
+    throw new BlockError('EROFS', `Cannot ${action} "${this.name}": the node is read-only`, { node: this.name });
+  }
+
+  private async track(operation: string, offset: number, length: number, run: () => Promise<void>): Promise<void> {
+    if (logData.enabled) logData('%s: %s offset=%d length=%d', this.name, operation, offset, length);
+    this.inFlight += 1;
+    this.counters.slow += 1;
+    try {
+      await run();
+    } catch (error) {
+      this.counters.errors += 1;
+      throw withContext(error, { node: this.name, operation, offset, length });
+    } finally {
+      this.inFlight -= 1;
+      if (this.inFlight === 0) for (const wake of this.idleWaiters.splice(0)) wake();
+    }
+  }
+}
