@@ -67,9 +67,7 @@ class MemDisk implements RequestDriver {
     const limit = Math.min(max, this.size - offset);
     const first = Math.floor(offset / PAGE);
     const isData = this.pages.has(first);
-    let length = (first + 1) * PAGE - offset;
-    for (let page = first + 1; length < limit && this.pages.has(page) === isData; page += 1) length += PAGE;
-    length = Math.min(length, limit);
+    const length = Math.min(limit, this.runEnd(first, isData, offset + limit) * PAGE - offset);
     return isData ? out.setData(undefined, offset, length, true) : out.setZero(length);
   }
 
@@ -98,6 +96,19 @@ class MemDisk implements RequestDriver {
     return this.pages.size * PAGE;
   }
 
+  /** The page behind the run of pages from `first` on that all exist, or are all missing. */
+  private runEnd(first: number, isData: boolean, limit: number): number {
+    const lastPage = Math.ceil(limit / PAGE);
+    let page = first + 1;
+    if (!isData && lastPage - page > this.pages.size) {
+      let next = lastPage;
+      for (const index of this.pages.keys()) if (index > first && index < next) next = index;
+      return next;
+    }
+    while (page < lastPage && this.pages.has(page) === isData) page += 1;
+    return page;
+  }
+
   private pageFor(index: number): Buffer {
     const known = this.pages.get(index);
     if (known !== undefined) return known;
@@ -110,7 +121,7 @@ class MemDisk implements RequestDriver {
     const end = offset + length;
     const lastPage = Math.floor((end - 1) / PAGE);
     if (lastPage - Math.floor(offset / PAGE) > this.pages.size) {
-      for (const index of [...this.pages.keys()]) this.zeroPage(index, offset, end, keepPages);
+      for (const index of this.pages.keys()) this.zeroPage(index, offset, end, keepPages);
       return;
     }
     for (let index = Math.floor(offset / PAGE); index <= lastPage; index += 1)
