@@ -103,7 +103,9 @@ export class Child {
   private require(anyOf: Permissions, action: string): void {
     if ((this.used & anyOf) !== 0) return;
     const code = this.node.readOnly ? 'EROFS' : 'EPERM';
-    const why = this.node.readOnly ? 'the node is read-only' : `${this.parent.label} holds it without the permission`;
+    const why = this.node.readOnly
+      ? 'the node is read-only'
+      : `${this.parent.label} holds it without the permission`;
     throw new BlockError(code, `Cannot ${action} "${this.node.name}": ${why}`, { node: this.node.name });
   }
 }

@@ -76,7 +76,9 @@ export interface RequestDriver extends OpenDriverBase {
 }
 
 /** A filter leaves out what its filtered child does as well: the node passes it on. */
-export type FilterDriver = { readonly family: 'filter' } & Partial<Omit<RequestDriver, 'family' | 'limits' | 'size'>> & {
+export type FilterDriver = { readonly family: 'filter' } & Partial<
+  Omit<RequestDriver, 'family' | 'limits' | 'size'>
+> & {
     /** Merged with the child's. */
     readonly limits?: Partial<Limits>;
     readonly size?: number;

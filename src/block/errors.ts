@@ -1,9 +1,40 @@
 /** Names of the errno codes a block error may carry; what FUSE answers, and what tests compare. */
 export type ErrnoCode =
-  | 'EPERM' | 'ENOENT' | 'EIO' | 'ENXIO' | 'EBADF' | 'EAGAIN' | 'ENOMEM' | 'EACCES' | 'EBUSY' | 'EEXIST'
-  | 'ENODEV' | 'ENOTDIR' | 'EISDIR' | 'EINVAL' | 'EFBIG' | 'ENOSPC' | 'EROFS' | 'ERANGE' | 'ELOOP'
-  | 'ENOTSUP' | 'ENOSYS' | 'ENODATA' | 'EPROTO' | 'EOVERFLOW' | 'EDQUOT' | 'ECANCELED' | 'ESHUTDOWN'
-  | 'ETIMEDOUT' | 'ECONNREFUSED' | 'ECONNRESET' | 'EHOSTUNREACH' | 'ENOMEDIUM' | 'ESTALE' | 'EPIPE' | 'EINTR';
+  | 'EPERM'
+  | 'ENOENT'
+  | 'EIO'
+  | 'ENXIO'
+  | 'EBADF'
+  | 'EAGAIN'
+  | 'ENOMEM'
+  | 'EACCES'
+  | 'EBUSY'
+  | 'EEXIST'
+  | 'ENODEV'
+  | 'ENOTDIR'
+  | 'EISDIR'
+  | 'EINVAL'
+  | 'EFBIG'
+  | 'ENOSPC'
+  | 'EROFS'
+  | 'ERANGE'
+  | 'ELOOP'
+  | 'ENOTSUP'
+  | 'ENOSYS'
+  | 'ENODATA'
+  | 'EPROTO'
+  | 'EOVERFLOW'
+  | 'EDQUOT'
+  | 'ECANCELED'
+  | 'ESHUTDOWN'
+  | 'ETIMEDOUT'
+  | 'ECONNREFUSED'
+  | 'ECONNRESET'
+  | 'EHOSTUNREACH'
+  | 'ENOMEDIUM'
+  | 'ESTALE'
+  | 'EPIPE'
+  | 'EINTR';
 
 /** Where an error happened. Filled in once, by the boundary that knows it. */
 export interface ErrorContext {
@@ -35,7 +66,12 @@ export class BlockError extends Error {
 /** The same error with context it lacks added; what it already names is kept. */
 export function withContext(error: unknown, context: ErrorContext): BlockError {
   if (error instanceof BlockError) {
-    return new BlockError(error.code, error.message, { ...context, ...error.context }, error.cause ?? undefined);
+    return new BlockError(
+      error.code,
+      error.message,
+      { ...context, ...error.context },
+      error.cause ?? undefined,
+    );
   }
   const message = error instanceof Error ? error.message : String(error);
   return new BlockError(errnoOf(error), message, context, error);
@@ -44,7 +80,12 @@ export function withContext(error: unknown, context: ErrorContext): BlockError {
 /** The errno name of any thrown value; EIO where it carries none. */
 export function errnoOf(error: unknown): ErrnoCode {
   if (error instanceof BlockError) return error.code;
-  if (error instanceof Error && 'code' in error && typeof error.code === 'string' && /^E[A-Z0-9]+$/.test(error.code)) {
+  if (
+    error instanceof Error &&
+    'code' in error &&
+    typeof error.code === 'string' &&
+    /^E[A-Z0-9]+$/.test(error.code)
+  ) {
     return error.code === 'EOPNOTSUPP' ? 'ENOTSUP' : (error.code as ErrnoCode);
   }
   return 'EIO';

@@ -35,7 +35,7 @@ export class Extent {
   }
 
   /** @param allocated a preallocated zero cluster: it has a place, at `offset` of `child` */
-  setZero(length: number, allocated = false, child: Child | undefined = undefined, offset = 0): true {
+  setZero(length: number, allocated = false, child?: Child, offset = 0): true {
     this.set('zero', child, offset, length, false);
     this.allocated = allocated;
     return true;
@@ -55,7 +55,13 @@ export class Extent {
     return this.set('eof', undefined, 0, 0, false);
   }
 
-  private set(kind: ExtentKind, child: Child | undefined, offset: number, length: number, writable: boolean): true {
+  private set(
+    kind: ExtentKind,
+    child: Child | undefined,
+    offset: number,
+    length: number,
+    writable: boolean,
+  ): true {
     this.kind = kind;
     this.child = child;
     this.offset = offset;

@@ -48,7 +48,8 @@ export class FilterIo implements NodeIo {
 
   async writeZeroes(offset: number, length: number, flags: number): Promise<void> {
     if (this.impl.writeZeroes !== undefined) return this.impl.writeZeroes(offset, length, flags);
-    if (this.impl.write !== undefined) throw new BlockError('ENOTSUP', 'Cannot write zeroes as such: the filter sees writes');
+    if (this.impl.write !== undefined)
+      throw new BlockError('ENOTSUP', 'Cannot write zeroes as such: the filter sees writes');
     return this.filtered.writeZeroes(offset, length, flags);
   }
 

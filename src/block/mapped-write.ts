@@ -28,7 +28,7 @@ export class MappedWriter {
     const extent = this.extent;
     const end = at + length;
     let to = offset;
-    for (let from = at; from < end; ) {
+    for (let from = at; from < end;) {
       if (!this.impl.tryMap(to, end - from, extent) || extent.length <= 0) return false;
       let step = extent.length;
       if (extent.kind === 'data' && extent.writable) {
@@ -44,7 +44,7 @@ export class MappedWriter {
   }
 
   async write(bytes: Buffer, offset: number): Promise<void> {
-    for (let at = 0; at < bytes.length; ) {
+    for (let at = 0; at < bytes.length;) {
       at += await this.writePiece(bytes.subarray(at), offset + at);
     }
   }
@@ -87,7 +87,8 @@ export class MappedWriter {
   private async writeNew(bytes: Buffer, offset: number): Promise<number> {
     const { impl } = this;
     const place = new Placement();
-    if (impl.tryAllocate === undefined) throw new BlockError('EROFS', 'Cannot write: the format is only read');
+    if (impl.tryAllocate === undefined)
+      throw new BlockError('EROFS', 'Cannot write: the format is only read');
     while (!impl.tryAllocate(offset, bytes.length, place)) await impl.load();
     const end = Math.min(place.start + place.length, offset + bytes.length);
     const written = end - offset;
@@ -105,7 +106,8 @@ export class MappedWriter {
   private async fill(place: Placement, bytes: Buffer, offset: number): Promise<void> {
     const head = offset - place.start;
     const tail = place.start + place.length - (offset + bytes.length);
-    const bare = place.zeroed && this.impl.codec === undefined && this.aroundIsZero(place, offset, bytes.length);
+    const bare =
+      place.zeroed && this.impl.codec === undefined && this.aroundIsZero(place, offset, bytes.length);
     if (bare || (head === 0 && tail === 0)) {
       const at = place.offset + head;
       await place.child?.write(this.encoded(bytes, offset, at), at);
@@ -131,7 +133,8 @@ export class MappedWriter {
     const { impl, placement: place } = this;
     const unit = impl.limits.allocationUnit;
     const start = alignDown(offset, unit);
-    if (impl.tryAllocate === undefined || !this.locks.isFree(start, alignUp(offset + length, unit) - start)) return 0;
+    if (impl.tryAllocate === undefined || !this.locks.isFree(start, alignUp(offset + length, unit) - start))
+      return 0;
     if (!impl.tryAllocate(offset, length, place)) return 0;
     const written = Math.min(place.start + place.length - offset, length);
     if (this.tryFill(place, bytes, at, written, offset)) {
@@ -151,7 +154,8 @@ export class MappedWriter {
       return child.tryWrite(bytes, at, length, place.offset + head);
     }
     if (place.length > SYNC_COPY_MAX) return false;
-    if (!this.tryReadOld(0, head, place.start) || !this.tryReadOld(head + length, tail, offset + length)) return false;
+    if (!this.tryReadOld(0, head, place.start) || !this.tryReadOld(head + length, tail, offset + length))
+      return false;
     bytes.copy(scratch, head, at, at + length);
     return child.tryWrite(scratch, 0, place.length, place.offset);
   }

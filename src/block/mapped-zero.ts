@@ -24,13 +24,14 @@ export class MappedZeroer {
 
   async writeZeroes(offset: number, length: number, flags: number): Promise<void> {
     await this.exclusively(offset, length, async () => {
-      for (let at = offset; at < offset + length; ) at += await this.zeroPiece(at, offset + length - at, flags);
+      for (let at = offset; at < offset + length;)
+        at += await this.zeroPiece(at, offset + length - at, flags);
     });
   }
 
   async discard(offset: number, length: number): Promise<void> {
     await this.exclusively(offset, length, async () => {
-      for (let at = offset; at < offset + length; ) at += await this.discardPiece(at, offset + length - at);
+      for (let at = offset; at < offset + length;) at += await this.discardPiece(at, offset + length - at);
     });
   }
 
@@ -50,16 +51,23 @@ export class MappedZeroer {
   /** One extent of what metadata alone can't zero: in place where it may be, else through a new place. */
   private async zeroByWriting(offset: number, length: number, flags: number): Promise<number> {
     const unit = this.impl.limits.allocationUnit;
-    const piece = this.impl.tryZero === undefined ? length : Math.min(length, alignDown(offset, unit) + unit - offset);
+    const piece =
+      this.impl.tryZero === undefined ? length : Math.min(length, alignDown(offset, unit) + unit - offset);
     const extent = new Extent();
     await this.io.map(offset, piece, extent);
     if (extent.kind === 'zero' || this.io.readsAsZero(offset, extent.length)) return extent.length;
-    if (extent.kind === 'data' && extent.writable && extent.child !== undefined && this.impl.codec === undefined) {
+    if (
+      extent.kind === 'data' &&
+      extent.writable &&
+      extent.child !== undefined &&
+      this.impl.codec === undefined
+    ) {
       const { length: done } = extent;
       await extent.child.writeZeroes(extent.offset, done, flags & ~ZeroFlag.fua);
       return done;
     }
-    if ((flags & ZeroFlag.noFallback) !== 0) throw new BlockError('ENOTSUP', 'Cannot write zeroes as such here');
+    if ((flags & ZeroFlag.noFallback) !== 0)
+      throw new BlockError('ENOTSUP', 'Cannot write zeroes as such here');
     return this.writer.writeLocked(ZEROES.subarray(0, Math.min(extent.length, ZEROES.length)), offset);
   }
 

@@ -50,7 +50,7 @@ export class MappedIo implements NodeIo {
     const extent = this.extent;
     const end = at + length;
     let from = offset;
-    for (let to = at; to < end; ) {
+    for (let to = at; to < end;) {
       if (!this.impl.tryMap(from, end - to, extent)) return false;
       const step = extent.length;
       if (step <= 0 || !this.tryReadExtent(extent, bytes, to, from)) return false;
@@ -78,7 +78,7 @@ export class MappedIo implements NodeIo {
     const extent = new Extent();
     const pending: Promise<void>[] = [];
     try {
-      for (let at = 0; at < bytes.length; ) {
+      for (let at = 0; at < bytes.length;) {
         await this.map(offset + at, bytes.length - at, extent);
         const step = extent.length;
         if (step <= 0) throw new RangeError(`the driver maps nothing at ${offset + at}`);

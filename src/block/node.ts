@@ -80,6 +80,14 @@ export class Node implements ChildParent {
     return `node "${this.name}"`;
   }
 
+  /** The file name a user knows this node by; '' where there is none (null, mem). */
+  get filename(): string {
+    if (this.impl.filename !== undefined) return this.impl.filename;
+    const below =
+      this.children.get('file') ?? [...this.children.values()].find((child) => (child.roles & 4) !== 0);
+    return below?.node.filename ?? '';
+  }
+
   get parentNode(): Node {
     return this;
   }
@@ -100,7 +108,8 @@ export class Node implements ChildParent {
     const size = this.io.size;
     if (offset + length > size) return this.tryReadTail(bytes, at, length, offset);
     const { requestAlignment, maxTransfer } = this.io.limits;
-    if (requestAlignment !== 1 && (offset % requestAlignment !== 0 || length % requestAlignment !== 0)) return false;
+    if (requestAlignment !== 1 && (offset % requestAlignment !== 0 || length % requestAlignment !== 0))
+      return false;
     if (length > maxTransfer || !this.io.tryRead(bytes, at, length, offset)) return false;
     this.counters.reads += 1;
     this.counters.readBytes += length;
@@ -110,7 +119,8 @@ export class Node implements ChildParent {
   tryWrite(bytes: Buffer, at: number, length: number, offset: number): boolean {
     if (offset + length > this.io.size || this.readOnly) return false;
     const { requestAlignment, maxTransfer } = this.io.limits;
-    if (requestAlignment !== 1 && (offset % requestAlignment !== 0 || length % requestAlignment !== 0)) return false;
+    if (requestAlignment !== 1 && (offset % requestAlignment !== 0 || length % requestAlignment !== 0))
+      return false;
     if (length > maxTransfer || !this.locks.isFreeOfExclusive(offset, length)) return false;
     if (!this.alignLocks.isFreeOfExclusive(offset, length)) return false;
     if (this.common.detectZeroes !== 'off' && isZero(bytes, at, length)) return false;
@@ -242,7 +252,10 @@ export class Node implements ChildParent {
 
   filteredChild(): Child {
     for (const child of this.children.values()) if ((child.roles & 4) !== 0) return child;
-    throw new BlockError('EINVAL', `Cannot pass a request on from "${this.name}": the filter has no filtered child`);
+    throw new BlockError(
+      'EINVAL',
+      `Cannot pass a request on from "${this.name}": the filter has no filtered child`,
+    );
   }
 
   private makeIo(): NodeIo {
@@ -269,10 +282,17 @@ export class Node implements ChildParent {
 
   private requireWritable(action: string): void {
     if (!this.readOnly) return;
-    throw new BlockError('EROFS', `Cannot ${action} "${this.name}": the node is read-only`, { node: this.name });
+    throw new BlockError('EROFS', `Cannot ${action} "${this.name}": the node is read-only`, {
+      node: this.name,
+    });
   }
 
-  private async track(operation: string, offset: number, length: number, run: () => Promise<void>): Promise<void> {
+  private async track(
+    operation: string,
+    offset: number,
+    length: number,
+    run: () => Promise<void>,
+  ): Promise<void> {
     if (logData.enabled) logData('%s: %s offset=%d length=%d', this.name, operation, offset, length);
     this.inFlight += 1;
     this.counters.slow += 1;

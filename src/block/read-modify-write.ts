@@ -20,19 +20,28 @@ export async function readAligned(io: NodeIo, bytes: Buffer, offset: number): Pr
  * Writes any range: the units it only touches are read, patched and written back with nobody else inside. `locks` are
  * the node's alignment locks, always taken before the range locks that a mapping driver's writes take.
  */
-export async function writeAligned(io: NodeIo, locks: RangeLocks, bytes: Buffer, offset: number): Promise<void> {
+export async function writeAligned(
+  io: NodeIo,
+  locks: RangeLocks,
+  bytes: Buffer,
+  offset: number,
+): Promise<void> {
   const unit = io.limits.requestAlignment;
   const start = alignDown(offset, unit);
   const end = alignUp(offset + bytes.length, unit);
   const aligned = start === offset && end === offset + bytes.length;
   if (unit === 1) {
-    await inSteps(io, bytes.length, (at, length) => io.write(bytes.subarray(at, at + length), offset + at, 0));
+    await inSteps(io, bytes.length, (at, length) =>
+      io.write(bytes.subarray(at, at + length), offset + at, 0),
+    );
     return;
   }
   const lock: RangeLock = await locks.acquire(start, end - start, !aligned);
   try {
     if (aligned) {
-      await inSteps(io, bytes.length, (at, length) => io.write(bytes.subarray(at, at + length), offset + at, 0));
+      await inSteps(io, bytes.length, (at, length) =>
+        io.write(bytes.subarray(at, at + length), offset + at, 0),
+      );
       return;
     }
     const wide = Buffer.alloc(end - start);
@@ -45,7 +54,11 @@ export async function writeAligned(io: NodeIo, locks: RangeLocks, bytes: Buffer,
   }
 }
 
-async function inSteps(io: NodeIo, total: number, run: (at: number, length: number) => Promise<void>): Promise<void> {
+async function inSteps(
+  io: NodeIo,
+  total: number,
+  run: (at: number, length: number) => Promise<void>,
+): Promise<void> {
   const { maxTransfer, requestAlignment } = io.limits;
   const step = maxTransfer >= total ? total : alignDown(maxTransfer, requestAlignment);
   for (let at = 0; at < total; at += step) await run(at, Math.min(step, total - at));

@@ -7,10 +7,19 @@ import * as v from 'valibot';
 import { parseSize } from '../util/sizes.ts';
 
 export type OptionEntries = Readonly<Record<string, v.GenericSchema>>;
-export type OptionsOf<Entries extends OptionEntries> = { readonly [K in keyof Entries]: v.InferOutput<Entries[K]> };
+export type OptionsOf<Entries extends OptionEntries> = {
+  readonly [K in keyof Entries]: v.InferOutput<Entries[K]>;
+};
 
 const TEXT_BOOLEANS: Readonly<Record<string, boolean>> = {
-  on: true, yes: true, true: true, y: true, off: false, no: false, false: false, n: false,
+  on: true,
+  yes: true,
+  true: true,
+  y: true,
+  off: false,
+  no: false,
+  false: false,
+  n: false,
 };
 
 /** on|off in text, true|false in JSON. */
@@ -39,7 +48,10 @@ export function size(description: string) {
 /** A whole number that is not a size, from `minimum` to `maximum`. */
 export function integer(description: string, minimum = 0, maximum: number = Number.MAX_SAFE_INTEGER) {
   return v.pipe(
-    v.union([v.number(), v.pipe(v.string(), v.regex(/^-?\d+$/, 'must be a whole number'), v.transform(Number))]),
+    v.union([
+      v.number(),
+      v.pipe(v.string(), v.regex(/^-?\d+$/, 'must be a whole number'), v.transform(Number)),
+    ]),
     v.integer('must be a whole number'),
     v.minValue(minimum, `must be at least ${minimum}`),
     v.maxValue(maximum, `must be at most ${maximum}`),
@@ -67,8 +79,12 @@ export const COMMON_OPTIONS = {
   'read-only': optional(bool('Refuse writes'), undefined),
   'auto-read-only': optional(bool('Open read-only when writing is not needed or not possible'), undefined),
   'force-share': optional(bool('Ignore the locks of other programs; only with read-only'), undefined),
-  discard: optional(choice(['ignore', 'off', 'unmap', 'on'], 'Pass discards on to the storage, or ignore them')),
-  'detect-zeroes': optional(choice(['off', 'on', 'unmap'], 'Turn writes of zeroes into write-zeroes requests')),
+  discard: optional(
+    choice(['ignore', 'off', 'unmap', 'on'], 'Pass discards on to the storage, or ignore them'),
+  ),
+  'detect-zeroes': optional(
+    choice(['off', 'on', 'unmap'], 'Turn writes of zeroes into write-zeroes requests'),
+  ),
   'cache.direct': optional(bool('Bypass the host page cache (O_DIRECT)'), undefined),
   'cache.no-flush': optional(bool('Ignore flush requests'), undefined),
 } as const satisfies OptionEntries;

@@ -1,0 +1,152 @@
+import type { ChildParent } from './child.ts';
+import { Child } from './child.ts';
+import type { Driver } from './driver.ts';
+import { BlockError } from './errors.ts';
+import type { Gate } from './gate.ts';
+import { Gate as DefaultGate } from './gate.ts';
+import type { Node } from './node.ts';
+import { Opener } from './open.ts';
+import type { OptionsTree } from './options.ts';
+import { expandDotted } from './options.ts';
+import type { PermissionPair, Roles } from './permissions.ts';
+import { ALL_PERMISSIONS, Role } from './permissions.ts';
+import { applyPermissions } from './transaction.ts';
+
+export interface GraphSetup {
+  readonly drivers: readonly Driver[];
+  readonly gate?: Gate;
+  /** The protocol driver for a plain file name: `file`, or `host_device` for a block device. */
+  readonly protocolFor?: (filename: string) => string;
+  /** Something the user should know though it is no error. */
+  readonly warn?: (message: string) => void;
+}
+
+/** Somebody outside the graph who holds a node: an export, a job, a command. */
+export interface RootRequest extends Partial<PermissionPair> {
+  readonly name: string;
+  /** For messages; `export "name"` when left out. */
+  readonly label?: string;
+  readonly hooks?: Pick<ChildParent, 'drainBegin' | 'drained' | 'drainEnd'>;
+}
+
+/** The nodes of one process by name, and every change of them. */
+export class Graph {
+  readonly nodes = new Map<string, Node>();
+  readonly drivers: ReadonlyMap<string, Driver>;
+  readonly gate: Gate;
+  readonly setup: GraphSetup;
+  /** Nodes that stay open without a parent: those the user named or opened at the top. */
+  private readonly pinned = new Set<Node>();
+  private readonly roots = new Set<Child>();
+  private readonly opener: Opener;
+
+  constructor(setup: GraphSetup) {
+    this.setup = setup;
+    this.drivers = new Map(setup.drivers.map((driver) => [driver.name, driver]));
+    this.gate = setup.gate ?? new DefaultGate();
+    this.opener = new Opener(this);
+  }
+
+  /** Opens a node and all below it from an options tree (nested or dotted). It stays until `remove` or `close`. */
+  async open(options: OptionsTree): Promise<Node> {
+    const node = await this.opener.openTree(expandDotted(options), { roles: 0, ancestors: [] });
+    this.pinned.add(node);
+    return node;
+  }
+
+  /** Opens an image by its file name; the format is probed unless given. `options` are those of the format node. */
+  async openImage(filename: string, format?: string, options: OptionsTree = {}): Promise<Node> {
+    const node = await this.opener.openFile(filename, format, expandDotted(options), {
+      roles: 0,
+      ancestors: [],
+    });
+    this.pinned.add(node);
+    return node;
+  }
+
+  node(name: string): Node {
+    const node = this.nodes.get(name);
+    if (node === undefined)
+      throw new BlockError('ENOENT', `Cannot find node "${name}": there is none of that name`);
+    return node;
+  }
+
+  /** Hands out a door to a node. Throws, nothing changed, when the permissions conflict with those of others. */
+  attachRoot(node: Node, request: RootRequest): Child {
+    const parent: ChildParent = {
+      label: request.label ?? `export "${request.name}"`,
+      parentNode: undefined,
+      ...request.hooks,
+    };
+    const pair = { used: request.used ?? 0, shared: request.shared ?? ALL_PERMISSIONS };
+    const child = this.attach(node, { name: request.name, parent, roles: Role.primary }, pair);
+    this.roots.add(child);
+    return child;
+  }
+
+  /** Changes what a root child uses and shares, as one transaction. */
+  setRootPermissions(child: Child, pair: PermissionPair): void {
+    applyPermissions([child.node], new Map([[child, pair]]));
+  }
+
+  /** Gives a door back; closes what nobody needs any more. Rejects with the first error of a close. */
+  async detach(child: Child): Promise<void> {
+    this.roots.delete(child);
+    this.unlink(child);
+    await this.closeUnused(child.node);
+  }
+
+  /** Closes a node that the user opened; refused while it has parents. */
+  async remove(name: string): Promise<void> {
+    const node = this.node(name);
+    const [edge] = node.parents;
+    if (edge !== undefined) {
+      throw new BlockError('EBUSY', `Cannot remove node "${name}": ${edge.parent.label} uses it`);
+    }
+    this.pinned.delete(node);
+    await this.closeUnused(node);
+  }
+
+  /** Closes everything, parents first. All nodes are closed even when some fail; rejects with the first error. */
+  async close(): Promise<void> {
+    const errors: unknown[] = [];
+    for (const child of [...this.roots])
+      await this.detach(child).catch((error: unknown) => errors.push(error));
+    for (const node of [...this.pinned]) {
+      this.pinned.delete(node);
+      await this.closeUnused(node).catch((error: unknown) => errors.push(error));
+    }
+    if (errors.length > 0) throw errors[0];
+  }
+
+  /** For the opener and the graph's own changes: a new edge with its permissions, or nothing at all. */
+  attach(node: Node, edge: { name: string; parent: ChildParent; roles: Roles }, pair: PermissionPair): Child {
+    const child = new Child({ ...edge, node });
+    node.parents.add(child);
+    try {
+      applyPermissions([node], new Map([[child, pair]]));
+    } catch (error) {
+      node.parents.delete(child);
+      throw error;
+    }
+    return child;
+  }
+
+  /** For the opener: takes an edge away and gives its permissions back. */
+  unlink(child: Child): void {
+    child.node.parents.delete(child);
+    applyPermissions([child.node]);
+  }
+
+  async closeUnused(node: Node): Promise<void> {
+    if (node.parents.size > 0 || this.pinned.has(node) || this.nodes.get(node.name) !== node) return;
+    this.nodes.delete(node.name);
+    const errors: unknown[] = [];
+    await node.impl.close?.().catch((error: unknown) => errors.push(error));
+    for (const child of node.children.values()) {
+      this.unlink(child);
+      await this.closeUnused(child.node).catch((error: unknown) => errors.push(error));
+    }
+    if (errors.length > 0) throw errors[0];
+  }
+}

@@ -1,0 +1,109 @@
+/** Options trees: `{driver, 'node-name', ..., file: {driver, filename}}`, from dotted text or JSON. */
+import * as v from 'valibot';
+import { BlockError } from './errors.ts';
+import { Role } from './permissions.ts';
+import type { Roles } from './permissions.ts';
+import { COMMON_OPTIONS } from './schema.ts';
+import type { CommonOptions, OptionEntries } from './schema.ts';
+
+export type OptionsTree = Record<string, unknown>;
+
+export function isTree(value: unknown): value is OptionsTree {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+/** `{'file.filename': 'x'}` -> `{file: {filename: 'x'}}`. Naming something both as a value and as a tree is an error. */
+export function expandDotted(flat: OptionsTree): OptionsTree {
+  const tree: OptionsTree = {};
+  for (const [key, value] of Object.entries(flat)) {
+    const path = key.split('.');
+    const last = path.pop() ?? key;
+    let at = tree;
+    for (const part of path) {
+      const next = at[part] ?? {};
+      if (!isTree(next))
+        throw new BlockError('EINVAL', `Cannot use option "${key}": "${part}" is a value already`);
+      at[part] = next;
+      at = next;
+    }
+    if (Object.hasOwn(at, last)) {
+      const given = at[last];
+      if (!isTree(given) || !isTree(value))
+        throw new BlockError('EINVAL', `Cannot use option "${key}": it is given twice`);
+      Object.assign(given, expandDotted(value));
+    } else {
+      at[last] = isTree(value) ? expandDotted(value) : value;
+    }
+  }
+  return tree;
+}
+
+/** Takes the value at a dotted name out of a tree; undefined when it is not there. */
+export function takeOption(tree: OptionsTree, name: string): unknown {
+  if (Object.hasOwn(tree, name)) {
+    const value = tree[name];
+    delete tree[name];
+    return value;
+  }
+  const dot = name.indexOf('.');
+  if (dot < 0) return undefined;
+  const head = name.slice(0, dot);
+  const below = tree[head];
+  if (!isTree(below)) return undefined;
+  const value = takeOption(below, name.slice(dot + 1));
+  if (Object.keys(below).length === 0) delete tree[head];
+  return value;
+}
+
+/** Takes the options that `entries` declares out of `tree` and validates them; errors name driver and option. */
+export function takeDeclared(
+  tree: OptionsTree,
+  entries: OptionEntries,
+  who: string,
+): Record<string, unknown> {
+  const values: Record<string, unknown> = {};
+  for (const [name, schema] of Object.entries(entries)) {
+    const given = takeOption(tree, name);
+    const result = v.safeParse(schema, given);
+    if (!result.success) {
+      const why =
+        given === undefined ? 'is missing' : `is ${JSON.stringify(given)}, ${result.issues[0].message}`;
+      throw new BlockError('EINVAL', `Cannot open ${who}: option "${name}" ${why}`);
+    }
+    values[name] = result.output;
+  }
+  return values;
+}
+
+type CommonGiven = Readonly<Record<string, unknown>>;
+
+/** Takes the common options out of `tree`, as given. */
+export function takeCommon(tree: OptionsTree, who: string): CommonGiven {
+  const { driver: _driver, ...entries } = COMMON_OPTIONS;
+  return takeDeclared(tree, entries, who);
+}
+
+/** What holds for a node: what it was given, else what its parent hands down for this role, else the default. */
+export function resolveCommon(
+  given: CommonGiven,
+  parent: CommonOptions | undefined,
+  roles: Roles,
+): CommonOptions {
+  const flag = (name: string, fallback: boolean): boolean => {
+    const value = given[name];
+    return typeof value === 'boolean' ? value : fallback;
+  };
+  const isCow = (roles & Role.cow) !== 0;
+  const storage = parent !== undefined && !isCow;
+  const discard = given['discard'] ?? (storage ? 'unmap' : (parent?.discard ?? 'ignore'));
+  const detectZeroes = given['detect-zeroes'];
+  return {
+    readOnly: flag('read-only', isCow || (parent?.readOnly ?? false)),
+    autoReadOnly: flag('auto-read-only', storage || (parent?.autoReadOnly ?? false)),
+    forceShare: flag('force-share', parent?.forceShare ?? false),
+    discard: discard === 'unmap' || discard === 'on' ? 'unmap' : 'ignore',
+    detectZeroes: detectZeroes === 'on' || detectZeroes === 'unmap' ? detectZeroes : 'off',
+    cacheDirect: flag('cache.direct', parent?.cacheDirect ?? false),
+    cacheNoFlush: flag('cache.no-flush', parent?.cacheNoFlush ?? false),
+  };
+}

@@ -1,0 +1,109 @@
+/**
+ * Permissions of the whole graph, worked out before anything changes.
+ *
+ *     parents' edges: used, shared  -> node: check every pair, ask the driver (it takes its locks) -> children's edges ...
+ *
+ * Everything here runs in one turn. When any node refuses, all drivers that had agreed are told to forget it and the
+ * graph is as it was.
+ */
+import type { Child } from './child.ts';
+import type { PermissionChange } from './driver.ts';
+import { BlockError } from './errors.ts';
+import type { Node } from './node.ts';
+import { childPermissions } from './permission-defaults.ts';
+import { ALL_PERMISSIONS, Permission, permissionNames } from './permissions.ts';
+import type { PermissionPair } from './permissions.ts';
+
+const WRITING = Permission.write | Permission.writeUnchanged | Permission.resize;
+
+/** New permissions for edges that are to change, or to be added: a plan, not yet in force. */
+export type Plan = Map<Child, PermissionPair>;
+
+/** Works out and puts in force the permissions below `starts`, with `plan` already holding what is asked for. */
+export function applyPermissions(starts: readonly Node[], plan: Plan = new Map()): void {
+  const changes: PermissionChange[] = [];
+  try {
+    for (const node of inOrder(starts)) visit(node, plan, changes);
+  } catch (error) {
+    for (const change of changes.reverse()) change.abort();
+    throw error;
+  }
+  for (const [child, { used, shared }] of plan) {
+    child.used = used;
+    child.shared = shared;
+  }
+  for (const change of changes) change.commit();
+}
+
+/** The permissions that all parents of a node use together, and share together. */
+export function cumulative(node: Node, plan: Plan = new Map()): PermissionPair {
+  let used = 0;
+  let shared = ALL_PERMISSIONS;
+  for (const edge of node.parents) {
+    const pair = plan.get(edge) ?? edge;
+    used |= pair.used;
+    shared &= pair.shared;
+  }
+  return { used, shared };
+}
+
+function visit(node: Node, plan: Plan, changes: PermissionChange[]): void {
+  checkPairs(node, plan);
+  const wanted = cumulative(node, plan);
+  if (node.readOnly && (wanted.used & WRITING) !== 0) refuseReadOnly(node, plan);
+  const change = node.impl.setPermissions?.(wanted);
+  if (change !== undefined) changes.push(change);
+  for (const child of node.children.values()) {
+    plan.set(child, childPermissions(node.driver, child, wanted, node.readOnly));
+  }
+}
+
+function checkPairs(node: Node, plan: Plan): void {
+  for (const user of node.parents) {
+    for (const holder of node.parents) {
+      if (user === holder) continue;
+      const refused = (plan.get(user) ?? user).used & ~(plan.get(holder) ?? holder).shared;
+      if (refused !== 0) throw conflict(node, user, holder, refused);
+    }
+  }
+}
+
+function conflict(node: Node, user: Child, holder: Child, refused: number): BlockError {
+  const names = permissionNames(refused).join(', ');
+  const text =
+    `Cannot use node "${node.name}" with "${names}": ${edgeLabel(user)} wants it, ` +
+    `${edgeLabel(holder)} does not share it`;
+  return new BlockError('EPERM', text, { node: node.name });
+}
+
+function refuseReadOnly(node: Node, plan: Plan): never {
+  const writer = [...node.parents].find((edge) => ((plan.get(edge) ?? edge).used & WRITING) !== 0);
+  const who = writer === undefined ? 'somebody' : edgeLabel(writer);
+  throw new BlockError(
+    'EROFS',
+    `Cannot write to node "${node.name}": it is read-only, ${who} wants to write`,
+    {
+      node: node.name,
+    },
+  );
+}
+
+function edgeLabel(edge: Child): string {
+  return edge.parent.parentNode === undefined
+    ? edge.parent.label
+    : `${edge.parent.label} (as its "${edge.name}")`;
+}
+
+/** Every node below `starts`, parents before children. */
+function inOrder(starts: readonly Node[]): Node[] {
+  const done = new Set<Node>();
+  const order: Node[] = [];
+  const enter = (node: Node): void => {
+    if (done.has(node)) return;
+    done.add(node);
+    for (const child of node.children.values()) enter(child.node);
+    order.push(node);
+  };
+  for (const node of starts) enter(node);
+  return order.reverse();
+}
