@@ -1,7 +1,7 @@
 /** The C library of this very process: the one place that loads it. Each file of src/sys declares the calls it needs. */
 import koffi from 'koffi';
 import type { ErrnoCode } from '../block/errors.ts';
-import { BlockError } from '../block/errors.ts';
+import { BlockError, errnoOf } from '../block/errors.ts';
 
 export const libc = koffi.load(null);
 
@@ -30,6 +30,13 @@ export function systemError(action: string, number: number = lastErrno()): Block
   return new BlockError(code, `${action}: ${DESCRIPTIONS[code] ?? code}`);
 }
 
+/** The same for an error that node:fs gave. */
+export function fileError(action: string, error: unknown): BlockError {
+  const code = errnoOf(error);
+  const message = error instanceof Error ? error.message : String(error);
+  return new BlockError(code, `${action}: ${DESCRIPTIONS[code] ?? message}`, {}, error);
+}
+
 const DESCRIPTIONS: Readonly<Partial<Record<ErrnoCode, string>>> = {
   EPERM: 'operation not permitted',
   ENOENT: 'no such file or directory',
@@ -46,6 +53,7 @@ const DESCRIPTIONS: Readonly<Partial<Record<ErrnoCode, string>>> = {
   EROFS: 'read-only file system',
   ENOTSUP: 'not supported',
   EDQUOT: 'disk quota exceeded',
+  ELOOP: 'too many symbolic links',
 };
 
 /** Address of a buffer's first byte, exact as a number (user addresses are below 2^47). The buffer must be kept alive. */
