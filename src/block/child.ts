@@ -9,7 +9,7 @@ export interface ChildParent {
   /** In plain words, for messages: `node "top"`, `export "e0"`. */
   readonly label: string;
   readonly parentNode: Node | undefined;
-  /** Stop sending requests (counted), and know when none is under way. */
+  /** Roots only: stop sending requests (calls are counted), and know when none is under way. See drain.ts. */
   drainBegin?(): void;
   drained?(): Promise<void>;
   drainEnd?(): void;

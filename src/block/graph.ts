@@ -1,6 +1,7 @@
 import type { ChildParent } from './child.ts';
 import { Child } from './child.ts';
 import type { Driver } from './driver.ts';
+import { withDrained } from './drain.ts';
 import { BlockError } from './errors.ts';
 import type { Gate } from './gate.ts';
 import { Gate as DefaultGate } from './gate.ts';
@@ -10,6 +11,9 @@ import type { OptionsTree } from './options.ts';
 import { expandDotted } from './options.ts';
 import type { PermissionPair, Roles } from './permissions.ts';
 import { ALL_PERMISSIONS, Role } from './permissions.ts';
+import { reopenNodes } from './reopen.ts';
+import type { ReopenRequest } from './reopen.ts';
+import { replaceNode, setBacking } from './rewire.ts';
 import { applyPermissions } from './transaction.ts';
 
 export interface GraphSetup {
@@ -117,6 +121,27 @@ export class Graph {
       await this.closeUnused(node).catch((error: unknown) => errors.push(error));
     }
     if (errors.length > 0) throw errors[0];
+  }
+
+  /** Puts `to` where `from` is, for every parent that `to` does not stand on itself: insert and remove filters, overlays. */
+  async replace(from: Node, to: Node): Promise<void> {
+    await withDrained([from, to], () => {
+      replaceNode(from, to);
+    });
+  }
+
+  /** Another backing node, or none; the old one is closed if nobody else needs it. */
+  async setBacking(node: Node, to: Node | undefined): Promise<void> {
+    const old = await withDrained([node], () => setBacking(node, to));
+    if (old !== undefined) await this.closeUnused(old.node);
+  }
+
+  /** Other options for nodes that are in use, all of them or none. */
+  async reopen(requests: readonly ReopenRequest[]): Promise<void> {
+    await withDrained(
+      requests.map(({ node }) => node),
+      () => reopenNodes(requests),
+    );
   }
 
   /** For the opener and the graph's own changes: a new edge with its permissions, or nothing at all. */

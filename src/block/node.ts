@@ -237,17 +237,12 @@ export class Node implements ChildParent {
     });
   }
 
-  drainBegin(): void {
-    for (const parent of this.parents) parent.parent.drainBegin?.();
-  }
-
-  async drained(): Promise<void> {
-    for (const parent of this.parents) await parent.parent.drained?.();
-    await this.idle();
-  }
-
-  drainEnd(): void {
-    for (const parent of this.parents) parent.parent.drainEnd?.();
+  /** For the graph's transactions only. */
+  setChild(name: string, child: Child | undefined): void {
+    const children = this.children as Map<string, Child>;
+    if (child === undefined) children.delete(name);
+    else children.set(name, child);
+    this.cow = children.get('backing');
   }
 
   filteredChild(): Child {

@@ -36,18 +36,6 @@ class FutureNode implements ChildParent {
   get parentNode(): Node | undefined {
     return this.node;
   }
-
-  drainBegin(): void {
-    this.node?.drainBegin();
-  }
-
-  async drained(): Promise<void> {
-    await this.node?.drained();
-  }
-
-  drainEnd(): void {
-    this.node?.drainEnd();
-  }
 }
 
 /** One node on its way: what is known and held so far. */
