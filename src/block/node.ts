@@ -5,6 +5,8 @@ import { WriteFlag, ZeroFlag } from './driver.ts';
 import { BlockError, withContext } from './errors.ts';
 import type { BlockStatus, Extent } from './extent.ts';
 import { FilterIo } from './filter-io.ts';
+import { GUARDED_BYTES } from './head-guard.ts';
+import type { HeadGuard } from './head-guard.ts';
 import type { Limits } from './limits.ts';
 import { MappedIo } from './mapped.ts';
 import type { NodeIo } from './node-io.ts';
@@ -53,6 +55,8 @@ export class Node implements ChildParent {
   /** Changes with every change of content: what a stable mtime is made from. */
   generation = 0;
   common: CommonOptions;
+  /** Set for a raw disk whose format was guessed. */
+  guard: HeadGuard | undefined = undefined;
   /** The options tree that the node was opened with, for reopen and for introspection. */
   options: Readonly<Record<string, unknown>>;
   private inFlight = 0;
@@ -124,6 +128,7 @@ export class Node implements ChildParent {
     if (length > maxTransfer || !this.locks.isFreeOfExclusive(offset, length)) return false;
     if (!this.alignLocks.isFreeOfExclusive(offset, length)) return false;
     if (this.common.detectZeroes !== 'off' && isZero(bytes, at, length)) return false;
+    if (this.guard !== undefined && offset < GUARDED_BYTES) return false;
     if (!this.io.tryWrite(bytes, at, length, offset)) return false;
     this.generation += 1;
     this.counters.writes += 1;
@@ -152,6 +157,7 @@ export class Node implements ChildParent {
     }
     await this.track('write', offset, bytes.length, async () => {
       this.requireWritable('write to');
+      if (offset < GUARDED_BYTES) await this.guard?.check(this.io, bytes, offset);
       await writeAligned(this.io, this.alignLocks, bytes, offset);
       this.generation += 1;
       this.counters.writes += 1;

@@ -3,6 +3,7 @@ import debug from 'debug';
 import type { Child, ChildParent } from './child.ts';
 import type { Driver, ImageReference, OpenContext, OpenDriver } from './driver.ts';
 import { BlockError, withContext } from './errors.ts';
+import { HeadGuard } from './head-guard.ts';
 import type { Graph } from './graph.ts';
 import { Node } from './node.ts';
 import { isTree, resolveCommon, takeCommon, takeDeclared, takeOption } from './options.ts';
@@ -90,7 +91,9 @@ export class Opener {
     try {
       const probed = await this.probe(file, filename);
       log('%s: probed as %s', filename, probed);
-      return await this.openWith(this.driver(probed), structuredClone(tree), tree, heritage, file);
+      const node = await this.openWith(this.driver(probed), structuredClone(tree), tree, heritage, file);
+      if (probed === 'raw') node.guard = new HeadGuard(this.graph.drivers.values(), filename);
+      return node;
     } catch (error) {
       await this.graph.closeUnused(file).catch(() => {});
       throw error;
