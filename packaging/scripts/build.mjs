@@ -1,0 +1,29 @@
+/**
+ * Bundles src/main.ts into dist/: one small entry that checks the Node version, and chunks that are loaded when needed
+ * (the server never loads the command line's parser). koffi stays outside: it finds its binary beside its own files.
+ */
+import { chmodSync, rmSync } from 'node:fs';
+import { build } from 'esbuild';
+import { root } from './project.mjs';
+
+const require = `import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);`;
+
+rmSync(`${root}/dist`, { recursive: true, force: true });
+await build({
+  absWorkingDir: root,
+  entryPoints: { blockfuse: 'src/main.ts' },
+  outdir: 'dist',
+  chunkNames: 'chunks/[name]-[hash]',
+  bundle: true,
+  splitting: true,
+  format: 'esm',
+  platform: 'node',
+  target: 'node22.15',
+  external: ['koffi'],
+  alias: { 'supports-color': `${root}/packaging/scripts/no-colors.mjs` },
+  banner: { js: `#!/usr/bin/env node\n${require}` },
+  sourcemap: 'linked',
+  sourcesContent: false,
+  logLevel: 'warning',
+});
+chmodSync(`${root}/dist/blockfuse.js`, 0o755);

@@ -1,0 +1,68 @@
+import path from 'node:path';
+import type { ImageInfo, SnapshotInfo } from '../block/driver.ts';
+import type { Node } from '../block/node.ts';
+
+/** One image in the shape of `qemu-img info --output=json`; keys that do not apply are left out. */
+export type ImageDescription = Readonly<Record<string, unknown>>;
+
+export async function describeNode(node: Node): Promise<ImageDescription> {
+  const info = (await node.impl.info?.()) ?? {};
+  const filename = filenameOf(node);
+  return withoutUndefined({
+    'virtual-size': node.size,
+    filename,
+    'cluster-size': info.clusterSize,
+    format: node.driver.name,
+    'actual-size': allocatedSize(node),
+    encrypted: info.encrypted === true ? true : undefined,
+    compressed: info.compressed === true ? true : undefined,
+    'backing-filename': info.backingFilename,
+    'full-backing-filename': fullBackingFilename(filename, info),
+    'backing-filename-format': info.backingFormat,
+    snapshots:
+      info.snapshots === undefined || info.snapshots.length === 0 ? undefined : info.snapshots.map(snapshot),
+    'format-specific':
+      info.formatSpecific === undefined ? undefined : { type: node.driver.name, data: info.formatSpecific },
+    'dirty-flag': info.dirty ?? false,
+  });
+}
+
+/** The file name at the bottom of the node, or a JSON name for what has none. */
+function filenameOf(node: Node): string {
+  if (node.impl.filename !== undefined) return node.impl.filename;
+  const below = node.children.get('file') ?? [...node.children.values()].find((child) => child !== node.cow);
+  return below === undefined ? `json:${JSON.stringify(node.options)}` : filenameOf(below.node);
+}
+
+/** Bytes on the medium of the image alone, its backing chain left out. */
+function allocatedSize(node: Node): number | undefined {
+  if (node.impl.allocatedSize !== undefined) return node.impl.allocatedSize();
+  const own = [...node.children.values()].filter((child) => child !== node.cow);
+  const sizes = own.map((child) => allocatedSize(child.node)).filter((size) => size !== undefined);
+  return sizes.length === 0 ? undefined : sizes.reduce((sum, size) => sum + size, 0);
+}
+
+function fullBackingFilename(filename: string, info: ImageInfo): string | undefined {
+  const name = info.backingFilename;
+  if (name === undefined || path.isAbsolute(name) || /^[a-z+]+:/.test(name)) return name;
+  return path.join(path.dirname(filename), name);
+}
+
+const NANOSECONDS = 1_000_000_000n;
+
+function snapshot(info: SnapshotInfo): ImageDescription {
+  return withoutUndefined({
+    id: info.id,
+    name: info.name,
+    'vm-state-size': info.vmStateSize,
+    'date-sec': info.dateSec,
+    'date-nsec': info.dateNsec,
+    'vm-clock-sec': Number(info.vmClockNsec / NANOSECONDS),
+    'vm-clock-nsec': Number(info.vmClockNsec % NANOSECONDS),
+    icount: info.icount === undefined ? undefined : Number(info.icount),
+  });
+}
+
+function withoutUndefined(tree: Record<string, unknown>): ImageDescription {
+  return Object.fromEntries(Object.entries(tree).filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,81 @@
+/** What every command that opens an image takes, and how it becomes the options tree of a node. */
+import path from 'node:path';
+import { bool, choice, optional, text } from '../block/schema.ts';
+import type { GatePolicy } from '../block/gate.ts';
+import type { Options, OptionValues } from './command.ts';
+import { UsageError } from './command.ts';
+
+export const IMAGE_ARGUMENT = {
+  name: 'image',
+  summary: 'Image file or device, or json:{...} with the options of a node',
+} as const;
+
+export const IMAGE_OPTIONS = {
+  format: {
+    schema: optional(text('Format of the image; found out from its content when left out')),
+    value: 'name',
+    short: 'f',
+  },
+  'force-share': {
+    schema: optional(
+      bool('Read the image though another program has it locked for writing; implies read-only'),
+      false,
+    ),
+    short: 'U',
+  },
+  follow: {
+    schema: optional(
+      choice(
+        ['rooted', 'anywhere', 'deny'],
+        'Files that the image names: backing files anywhere and the rest beside the image (rooted, the default), ' +
+          'anywhere, or none at all (deny)',
+      ),
+      'rooted',
+    ),
+    value: 'where',
+  },
+} as const satisfies Options;
+
+export type ImageValues = OptionValues<typeof IMAGE_OPTIONS>;
+
+/** The image as a node's options, file names absolute (a server does not stand where the user does). */
+export function imageTree(image: string, values: ImageValues): Record<string, unknown> {
+  const share = values['force-share'] ? { 'force-share': true, 'read-only': true } : {};
+  const driver = values.format === undefined ? {} : { driver: values.format };
+  return { ...parseImage(image), ...driver, ...share };
+}
+
+/** The name that messages and lists show. */
+export function imageName(image: string): string {
+  return image.startsWith('json:') ? image : path.resolve(image);
+}
+
+export function gatePolicy(values: ImageValues): Pick<GatePolicy, 'follow'> {
+  return { follow: values.follow };
+}
+
+function parseImage(image: string): Record<string, unknown> {
+  if (image.startsWith('json:')) return absoluteNames(parseJson(image.slice('json:'.length)));
+  return { file: { filename: path.resolve(image) } };
+}
+
+function parseJson(text: string): Record<string, unknown> {
+  try {
+    const tree: unknown = JSON.parse(text);
+    if (typeof tree === 'object' && tree !== null && !Array.isArray(tree)) return { ...tree };
+  } catch (error) {
+    throw new UsageError(`the image is not valid JSON: ${error instanceof Error ? error.message : ''}`);
+  }
+  throw new UsageError('the image must be a JSON object of options, such as json:{"driver": "qcow2", ...}');
+}
+
+function absoluteNames(tree: Record<string, unknown>): Record<string, unknown> {
+  const absolute: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(tree)) {
+    const isName = typeof value === 'string' && /(^|\.)filename$/.test(key) && !/^[a-z+]+:/.test(value);
+    const isTree = typeof value === 'object' && value !== null && !Array.isArray(value);
+    if (isName) absolute[key] = path.resolve(value);
+    else absolute[key] = isTree ? absoluteNames({ ...value }) : value;
+  }
+  return absolute;
+}

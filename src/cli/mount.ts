@@ -1,0 +1,116 @@
+import path from 'node:path';
+import { bool, choice, optional, text } from '../block/schema.ts';
+import { defineCommand } from './command.ts';
+import type { Options, OptionValues } from './command.ts';
+import { cacheOptions } from './cache-mode.ts';
+import { gatePolicy, IMAGE_ARGUMENT, IMAGE_OPTIONS, imageName, imageTree } from './image-arguments.ts';
+import { nodeNameFor } from './node-name.ts';
+import { print, printJson } from './output.ts';
+import type { ServeRequest } from './server/messages.ts';
+
+const OPTIONS = {
+  ...IMAGE_OPTIONS,
+  'read-only': { schema: optional(bool('Refuse writes'), false), short: 'r' },
+  'node-name': {
+    schema: optional(
+      text('Name of the node, and of the file; made from the name of the image when left out'),
+    ),
+    value: 'name',
+  },
+  discard: {
+    schema: optional(
+      choice(['unmap', 'ignore'], 'Give discarded ranges back to the storage (default unmap)'),
+      'unmap',
+    ),
+    value: 'mode',
+  },
+  'detect-zeroes': {
+    schema: optional(
+      choice(['off', 'on', 'unmap'], 'Store written zeroes as zeroes, not as data (default off)'),
+      'off',
+    ),
+    value: 'mode',
+  },
+  cache: {
+    schema: optional(
+      choice(
+        ['writeback', 'none', 'writethrough', 'directsync', 'unsafe'],
+        'How the image is cached, as QEMU has it: none and directsync bypass the host cache, writethrough and ' +
+          'directsync make each write stable, unsafe ignores flushes (default writeback)',
+      ),
+      'writeback',
+    ),
+    value: 'mode',
+  },
+  'allow-other': {
+    schema: optional(
+      choice(['auto', 'on', 'off'], 'Let other users in; auto: if the system allows it (default off)'),
+      'off',
+    ),
+    value: 'mode',
+  },
+  growable: { schema: optional(bool('Writes beyond the end, and truncate, make the disk larger'), false) },
+  foreground: { schema: optional(bool('Serve in this process and do not return until the end'), false) },
+  'pid-file': { schema: optional(text('Write the process id of the server here')), value: 'file' },
+  json: { schema: optional(bool('Print what was mounted, or the error, as JSON'), false) },
+} as const satisfies Options;
+
+type MountValues = OptionValues<typeof OPTIONS>;
+
+export const mountCommand = defineCommand({
+  name: 'mount',
+  summary: 'Show the disk inside an image as a flat file',
+  description: [
+    'On a directory the disk appears as the file <node>.raw inside it. On a regular file, the image itself included, ' +
+      'that file becomes the disk.',
+    'The command returns when the disk can be read; the server stays in the background until "blockfuse unmount" ' +
+      'or umount.',
+  ],
+  arguments: [IMAGE_ARGUMENT, { name: 'mountpoint', summary: 'Directory or regular file that exists' }],
+  options: OPTIONS,
+  mountOptions: true,
+  examples: [
+    { command: 'blockfuse mount disk.qcow2 /mnt/disk', text: 'The disk is /mnt/disk/disk.raw' },
+    {
+      command: 'blockfuse mount --read-only disk.qcow2 disk.qcow2',
+      text: 'The image itself reads as the disk',
+    },
+    { command: 'blockfuse mount -U vm.qcow2 /mnt/vm', text: 'Look at the disk of a VM that runs' },
+  ],
+  run: async ({ arguments: [image = '', mountpoint = ''], options }) => {
+    const request = serveRequest(image, mountpoint, options);
+    if (options.foreground) {
+      const { serveForeground } = await import('./server/serve.ts');
+      return serveForeground(request);
+    }
+    const { launchServer } = await import('./server/launch.ts');
+    const { mount, pid } = await launchServer(request);
+    if (options.json) printJson({ ...mount, pid });
+    else print(mount.file);
+    return 0;
+  },
+});
+
+function serveRequest(image: string, mountpoint: string, values: MountValues): ServeRequest {
+  const readOnly = values['read-only'] || values['force-share'];
+  const { cache, writeThrough } = cacheOptions(values.cache);
+  const node = nodeNameFor(image, values['node-name']);
+  return {
+    image: {
+      ...imageTree(image, values),
+      ...cache,
+      'node-name': node,
+      'read-only': readOnly,
+      discard: values.discard,
+      'detect-zeroes': values['detect-zeroes'],
+    },
+    imageName: imageName(image),
+    gate: gatePolicy(values),
+    mountpoint: path.resolve(mountpoint),
+    readOnly,
+    growable: values.growable,
+    allowOther: values['allow-other'],
+    writeThrough,
+    pidFile: values['pid-file'] === undefined ? undefined : path.resolve(values['pid-file']),
+  };
+}

@@ -1,0 +1,16 @@
+import { DRIVERS } from '../../drivers/index.ts';
+import { Gate } from '../block/gate.ts';
+import type { GatePolicy } from '../block/gate.ts';
+import { Graph } from '../block/graph.ts';
+import { fileKind } from '../sys/file.ts';
+import { realPath } from '../sys/paths.ts';
+
+/** An empty graph with all drivers, on this machine's files. */
+export function makeGraph(policy: Partial<GatePolicy>, warn: (message: string) => void): Graph {
+  return new Graph({
+    drivers: DRIVERS,
+    gate: new Gate({ ...policy, realPath }),
+    protocolFor: (filename) => (fileKind(filename) === 'block' ? 'host_device' : 'file'),
+    warn,
+  });
+}

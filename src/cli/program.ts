@@ -1,0 +1,120 @@
+/** Builds the parser from the declared commands and runs the one that the command line names. */
+import { Command as Parser, CommanderError, Option as ParserOption } from 'commander';
+import * as v from 'valibot';
+import { describeSchema } from './describe-schema.ts';
+import type { Command, Option, Options, OptionValues } from './command.ts';
+import { UsageError } from './command.ts';
+import { COMMANDS } from './commands.ts';
+import { parseMountOptions } from './mount-options.ts';
+import { complain, complainOf } from './output.ts';
+import { VERSION } from './version.ts';
+
+/** The exit code: 0 done, 1 failed, 2 the command line is wrong. */
+export async function runProgram(argv: readonly string[]): Promise<number> {
+  const outcome = { code: 0 };
+  const parser = buildParser(outcome);
+  try {
+    await parser.parseAsync(withImpliedMount(argv), { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    return error.exitCode === 0 ? 0 : 2;
+  }
+  return outcome.code;
+}
+
+/** `mount -t fuse.blockfuse SOURCE DIR -o ...` runs `blockfuse SOURCE DIR -o ...`. */
+function withImpliedMount(argv: readonly string[]): string[] {
+  const [first = '', second = ''] = argv;
+  const isImage = /^(json:|[^-].*[/.:])/.test(first) && !COMMANDS.some((command) => command.name === first);
+  return isImage && second !== '' && !second.startsWith('-') ? ['mount', ...argv] : [...argv];
+}
+
+function buildParser(outcome: { code: number }): Parser {
+  const parser = new Parser('blockfuse')
+    .description('Mounts virtual disk images as flat files.')
+    .version(VERSION, '-V, --version', 'Print the version')
+    .helpOption('-h, --help', 'Show help')
+    .helpCommand('help [command]', 'Show help for a command')
+    .showSuggestionAfterError()
+    .exitOverride()
+    .configureOutput({
+      outputError: (text, write) => {
+        write(text.replace(/^error: /, 'blockfuse: '));
+      },
+    });
+  for (const command of COMMANDS) addCommand(parser, command, outcome);
+  return parser;
+}
+
+function addCommand(program: Parser, command: Command, outcome: { code: number }): void {
+  const parser = program.command(command.name).summary(command.summary);
+  parser.description([`${command.summary}.`, ...command.description].join('\n\n'));
+  for (const { name, summary, optional } of command.arguments) {
+    parser.argument(optional === true ? `[${name}]` : `<${name}>`, summary);
+  }
+  for (const [name, option] of Object.entries(command.options)) parser.addOption(parserOption(name, option));
+  if (command.mountOptions === true) {
+    parser.option(
+      '-o <options>',
+      'Options as mount(8) gives them: key=value, separated by commas',
+      collect,
+      [],
+    );
+  }
+  parser.addHelpText('after', examples(command));
+  parser.action(async (...given: readonly unknown[]) => {
+    outcome.code = await runCommand(command, given.slice(0, command.arguments.length), parser.opts());
+  });
+}
+
+function parserOption(name: string, option: Option): ParserOption {
+  const short = option.short === undefined ? '' : `-${option.short}, `;
+  const value = option.value === undefined ? '' : ` <${option.value}>`;
+  return new ParserOption(`${short}--${name}${value}`, describeSchema(option.schema));
+}
+
+function collect(text: string, before: readonly string[] = []): string[] {
+  return [...before, text];
+}
+
+function examples(command: Command): string {
+  if (command.examples.length === 0) return '';
+  const lines = command.examples.map((example) => `  ${example.command}\n      ${example.text}`);
+  return `\nExamples:\n${lines.join('\n')}`;
+}
+
+async function runCommand(
+  command: Command,
+  given: readonly unknown[],
+  parsed: Readonly<Record<string, unknown>>,
+): Promise<number> {
+  const json = parsed['json'] === true;
+  try {
+    const options = readOptions(command, parsed);
+    return await command.run({ arguments: given.filter((value) => typeof value === 'string'), options });
+  } catch (error) {
+    complainOf(error, json);
+    if (!(error instanceof UsageError)) return 1;
+    if (!json) complain(`see blockfuse ${command.name} --help`);
+    return 2;
+  }
+}
+
+/** Every declared option through its schema, the ones of `-o` included. */
+function readOptions(command: Command, parsed: Readonly<Record<string, unknown>>): OptionValues<Options> {
+  const texts = parsed['o'];
+  const fromMount = Array.isArray(texts) ? parseMountOptions(command.options, texts.map(String)) : {};
+  const values: Record<string, unknown> = {};
+  for (const [name, option] of Object.entries(command.options)) {
+    const value = parsed[camelCase(name)] ?? fromMount[name];
+    const result = v.safeParse(option.schema, value);
+    if (!result.success)
+      throw new UsageError(`option --${name} is ${JSON.stringify(value)}, ${result.issues[0].message}`);
+    values[name] = result.output;
+  }
+  return values;
+}
+
+/** How commander names the value of a long option. */
+const camelCase = (name: string): string =>
+  name.replaceAll(/-(.)/g, (_, letter: string) => letter.toUpperCase());

@@ -1,0 +1,61 @@
+import { formatSize } from '../util/sizes.ts';
+import type { ImageDescription } from './describe-node.ts';
+import { renderTable } from './render.ts';
+
+/** An image as people read it, with the labels of `qemu-img info`. */
+export function renderInfo(image: ImageDescription): string {
+  const text = (key: string): string | undefined => scalar(image[key]);
+  const size = Number(image['virtual-size']);
+  const rows: readonly (readonly [string, string | undefined])[] = [
+    ['image', text('filename')],
+    ['file format', text('format')],
+    ['virtual size', `${formatSize(size)} (${size} bytes)`],
+    ['disk size', image['actual-size'] === undefined ? undefined : formatSize(Number(image['actual-size']))],
+    ['encrypted', image['encrypted'] === true ? 'yes' : undefined],
+    ['cluster_size', text('cluster-size')],
+    ['cleanly shut down', image['dirty-flag'] === true ? 'no' : undefined],
+    ['backing file', backing(image)],
+    ['backing file format', text('backing-filename-format')],
+  ];
+  const lines = rows
+    .filter(([, value]) => value !== undefined)
+    .map(([label, value]) => `${label}: ${value ?? ''}`);
+  return [...lines, ...snapshots(image['snapshots']), ...specific(image['format-specific'])].join('\n');
+}
+
+function scalar(value: unknown): string | undefined {
+  return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'
+    ? `${value}`
+    : undefined;
+}
+
+function backing(image: ImageDescription): string | undefined {
+  const name = scalar(image['backing-filename']);
+  const full = scalar(image['full-backing-filename']);
+  return full === name || full === undefined ? name : `${name} (actual path: ${full})`;
+}
+
+function snapshots(list: unknown): string[] {
+  if (!Array.isArray(list)) return [];
+  const rows = list.map((item: ImageDescription) => [
+    String(item['id']),
+    String(item['name']),
+    formatSize(Number(item['vm-state-size'])),
+    new Date(Number(item['date-sec']) * 1000).toISOString(),
+  ]);
+  return ['Snapshot list:', renderTable(['ID', 'TAG', 'VM SIZE', 'DATE'], rows)];
+}
+
+function specific(given: unknown): string[] {
+  if (typeof given !== 'object' || given === null || !('data' in given)) return [];
+  return ['Format specific information:', ...entries(given.data, '    ')];
+}
+
+function entries(value: unknown, indent: string): string[] {
+  if (typeof value !== 'object' || value === null) return [];
+  return Object.entries(value).flatMap(([key, item]: [string, unknown]) => {
+    const label = `${indent}${Array.isArray(value) ? `[${key}]` : key.replaceAll('-', ' ')}:`;
+    if (typeof item !== 'object' || item === null) return [`${label} ${String(item)}`];
+    return [label, ...entries(item, `${indent}    `)];
+  });
+}

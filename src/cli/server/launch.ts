@@ -1,0 +1,65 @@
+/** The command's side of a mount: starts the server in a session of its own and waits until the disk can be read. */
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { Duplex } from 'node:stream';
+import { BlockError } from '../../block/errors.ts';
+import type { ErrnoCode } from '../../block/errors.ts';
+import { discardServerLog, openServerLog } from '../../sys/running-servers.ts';
+import { complain } from '../output.ts';
+import type { ServeReport, ServeRequest } from './messages.ts';
+import { selfCommand, SERVE, serverEnvironment } from './self.ts';
+
+export type Ready = Extract<ServeReport, { type: 'ready' }>;
+type Failed = Extract<ServeReport, { type: 'failed' }>;
+
+/** Resolves when the disk can be read; rejects with what the server says, which has ended by then. */
+export async function launchServer(request: ServeRequest): Promise<Ready> {
+  const log = openServerLog();
+  // The arguments after the first are for people who read the list of processes.
+  const [program, argv] = selfCommand([SERVE, request.imageName, request.mountpoint]);
+  const child = spawn(program, argv, {
+    cwd: '/',
+    detached: true,
+    env: serverEnvironment(),
+    stdio: ['ignore', log.fd, log.fd, 'pipe'],
+  });
+  const report = await converse(child, { ...request, log: log.path });
+  if (report?.type === 'ready') return report;
+  const said = discardServerLog(log.path);
+  if (report !== undefined) throw new BlockError(report.code as ErrnoCode, report.message);
+  throw new BlockError('EIO', `Cannot mount "${request.imageName}": the server ended early\n${said}`);
+}
+
+/** What became of the start; undefined when the server ended without a word. */
+async function converse(child: ChildProcess, request: ServeRequest): Promise<Ready | Failed | undefined> {
+  const pipe = child.stdio[3];
+  if (!(pipe instanceof Duplex)) throw new TypeError('the server has no pipe');
+  const ended = new Promise<void>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('exit', () => {
+      resolve();
+    });
+  });
+  // An error of the pipe means that the server ended; `ended` and the end of the lines tell.
+  pipe.on('error', () => undefined);
+  pipe.write(`${JSON.stringify(request)}\n`);
+  for await (const line of createInterface({ input: pipe })) {
+    const report = JSON.parse(line) as ServeReport;
+    if (report.type === 'warning') complain(`warning: ${report.message}`);
+    if (report.type === 'ready') return release(child, pipe, report);
+    if (report.type === 'failed') {
+      await ended;
+      return report;
+    }
+  }
+  await ended;
+  return undefined;
+}
+
+/** Lets this process end while the server goes on. */
+function release(child: ChildProcess, pipe: Duplex, report: Ready): Ready {
+  pipe.destroy();
+  child.unref();
+  return report;
+}

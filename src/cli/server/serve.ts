@@ -1,0 +1,97 @@
+/** The server's side of a mount: takes the request, opens, mounts, says so, and stays until the mount ends. */
+import { Socket } from 'node:net';
+import { createInterface } from 'node:readline';
+import { errnoOf } from '../../block/errors.ts';
+import { complain } from '../output.ts';
+import { mountDisk } from './mount-disk.ts';
+import type { ServeReport, ServeRequest } from './messages.ts';
+import { MountServer } from './mount-server.ts';
+import { selfCommand, serverEnvironment, THREADS } from './self.ts';
+
+/** Descriptor number. */
+const LAUNCHER = 3;
+
+/** As a process of its own, told what to do by its launcher. */
+export async function serve(): Promise<number> {
+  const launcher = new Launcher();
+  const request = await launcher.request();
+  if (request === undefined) return 1;
+  let server: MountServer;
+  try {
+    server = await startServer(request, (message) => {
+      launcher.tell({ type: 'warning', message });
+    });
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    launcher.tell({ type: 'failed', code: errnoOf(error), message });
+    await launcher.close();
+    return exitWith(1);
+  }
+  // Nobody waits for this mount any more (^C): it must not stay behind.
+  if (launcher.isGone) await server.end(true).catch(() => undefined);
+  launcher.tell({ type: 'ready', pid: process.pid, mount: server.disk.mount });
+  await launcher.close();
+  return exitWith(await server.ended);
+}
+
+/** The pipe to the command that started this process. */
+class Launcher {
+  isGone = false;
+  private readonly pipe = new Socket({ fd: LAUNCHER });
+
+  constructor() {
+    // An error is followed by 'close', and means the same: the launcher is gone.
+    this.pipe.on('error', () => undefined);
+    this.pipe.on('close', () => {
+      this.isGone = true;
+    });
+  }
+
+  async request(): Promise<ServeRequest | undefined> {
+    const lines = createInterface({ input: this.pipe });
+    for await (const line of lines) {
+      this.pipe.resume();
+      return JSON.parse(line) as ServeRequest;
+    }
+    return undefined;
+  }
+
+  tell(report: ServeReport): void {
+    if (!this.isGone) this.pipe.write(`${JSON.stringify(report)}\n`);
+  }
+
+  close(): Promise<void> {
+    if (this.isGone) return Promise.resolve();
+    return new Promise((resolve) => this.pipe.end(resolve));
+  }
+}
+
+/** In the process of the command, until the mount ends. */
+export async function serveForeground(request: ServeRequest): Promise<number> {
+  if (process.env[THREADS] === undefined) restartWithThreads();
+  const server = await startServer(request, (message) => {
+    complain(`warning: ${message}`);
+  });
+  process.stdout.write(`${server.disk.mount.file}\n`);
+  return exitWith(await server.ended);
+}
+
+async function startServer(request: ServeRequest, warn: (message: string) => void): Promise<MountServer> {
+  const server = new MountServer(await mountDisk(request, warn), request);
+  await server.announce();
+  process.on('unhandledRejection', (error) => {
+    complain(`internal error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+  });
+  return server;
+}
+
+/** The size of libuv's thread pool is decided by the environment that a process starts with. */
+function restartWithThreads(): void {
+  const [program, argv] = selfCommand(process.argv.slice(2));
+  process.execve?.(program, [program, ...argv], serverEnvironment());
+}
+
+/** Nothing is left to wait for: a stray handle must not keep the process. */
+function exitWith(code: number): never {
+  process.exit(code);
+}

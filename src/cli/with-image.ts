@@ -1,0 +1,35 @@
+import type { Child } from '../block/child.ts';
+import type { Node } from '../block/node.ts';
+import { ALL_PERMISSIONS, Permission } from '../block/permissions.ts';
+import { gatePolicy, imageTree } from './image-arguments.ts';
+import type { ImageValues } from './image-arguments.ts';
+import { makeGraph } from './open-graph.ts';
+import { complain } from './output.ts';
+
+export interface OpenImage {
+  readonly node: Node;
+  readonly child: Child;
+}
+
+/** Opens an image for reading while `use` runs, and closes it whatever comes. */
+export async function withImage<Result>(
+  image: string,
+  values: ImageValues,
+  use: (open: OpenImage) => Promise<Result>,
+): Promise<Result> {
+  const graph = makeGraph(gatePolicy(values), (message) => {
+    complain(`warning: ${message}`);
+  });
+  try {
+    const node = await graph.open({ ...imageTree(image, values), 'read-only': true });
+    const child = graph.attachRoot(node, {
+      name: 'command',
+      label: 'this command',
+      used: Permission.consistentRead,
+      shared: ALL_PERMISSIONS & ~(Permission.write | Permission.resize),
+    });
+    return await use({ node, child });
+  } finally {
+    await graph.close();
+  }
+}
