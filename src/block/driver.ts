@@ -154,6 +154,8 @@ export interface OpenContext<Options> {
   givenChild(name: string): Child | null | undefined;
   /** The child from the user's options where given (null: none), else the file that the image names, through the gate. */
   openNamed(name: string, reference: ImageReference): Promise<Child | undefined>;
+  /** The secret of that id (a passphrase or key). Not to be kept longer than it takes, never to be printed. */
+  secret(id: string): Buffer;
   /** Tells the user once, on the log and where the command prints. */
   warn(message: string): void;
 }

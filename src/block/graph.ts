@@ -37,6 +37,8 @@ export interface RootRequest extends Partial<PermissionPair> {
 export class Graph {
   readonly nodes = new Map<string, Node>();
   readonly drivers: ReadonlyMap<string, Driver>;
+  /** Passphrases by the id that options name them with (`--object secret,id=...`). */
+  readonly secrets = new Map<string, Buffer>();
   readonly gate: Gate;
   readonly setup: GraphSetup;
   /** Nodes that stay open without a parent: those the user named or opened at the top. */
@@ -73,6 +75,12 @@ export class Graph {
     if (node === undefined)
       throw new BlockError('ENOENT', `Cannot find node "${name}": there is none of that name`);
     return node;
+  }
+
+  secret(id: string, subject: string): Buffer {
+    const secret = this.secrets.get(id);
+    if (secret !== undefined) return secret;
+    throw new BlockError('ENOENT', `Cannot unlock "${subject}": there is no secret with id "${id}"`);
   }
 
   /** Hands out a door to a node. Throws, nothing changed, when the permissions conflict with those of others. */

@@ -24,7 +24,6 @@ export class MappedWriter {
   }
 
   tryWrite(bytes: Buffer, at: number, length: number, offset: number): boolean {
-    if (this.impl.codec !== undefined) return false;
     const extent = this.extent;
     const end = at + length;
     let to = offset;
@@ -32,7 +31,7 @@ export class MappedWriter {
       if (!this.impl.tryMap(to, end - from, extent) || extent.length <= 0) return false;
       let step = extent.length;
       if (extent.kind === 'data' && extent.writable) {
-        if (extent.child?.tryWrite(bytes, from, step, extent.offset) !== true) return false;
+        if (!this.tryWriteInPlace(extent, bytes, from, to)) return false;
       } else {
         step = this.tryWriteNew(bytes, from, end - from, to);
         if (step === 0) return false;
@@ -128,13 +127,24 @@ export class MappedWriter {
     if (inside > 0) await this.io.readLocked(bytes.subarray(0, inside), offset);
   }
 
+  private tryWriteInPlace(extent: Extent, bytes: Buffer, at: number, offset: number): boolean {
+    const { child, length, offset: place } = extent;
+    const { codec } = this.impl;
+    if (child === undefined) return false;
+    if (codec === undefined) return child.tryWrite(bytes, at, length, place);
+    if (length > SYNC_COPY_MAX) return false;
+    bytes.copy(scratch, 0, at, at + length);
+    codec.encode(scratch, 0, length, offset, place);
+    return child.tryWrite(scratch, 0, length, place);
+  }
+
   /** One allocation within this turn. Returns the bytes written, 0 when it would have to wait. */
   private tryWriteNew(bytes: Buffer, at: number, length: number, offset: number): number {
     const { impl, placement: place } = this;
     const unit = impl.limits.allocationUnit;
     const start = alignDown(offset, unit);
-    if (impl.tryAllocate === undefined || !this.locks.isFree(start, alignUp(offset + length, unit) - start))
-      return 0;
+    if (impl.tryAllocate === undefined || impl.codec !== undefined) return 0;
+    if (!this.locks.isFree(start, alignUp(offset + length, unit) - start)) return 0;
     if (!impl.tryAllocate(offset, length, place)) return 0;
     const written = Math.min(place.start + place.length - offset, length);
     if (this.tryFill(place, bytes, at, written, offset)) {

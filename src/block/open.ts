@@ -208,6 +208,7 @@ export class Opener {
       },
       givenChild: (wanted) => children.get(wanted) ?? (peek(tree, wanted) === null ? null : undefined),
       openNamed: (wanted, reference) => this.openNamed(opening, wanted, reference),
+      secret: (id) => this.graph.secret(id, subject),
       warn: (message) => {
         this.graph.setup.warn?.(`${driver.name} "${subject}": ${message}`);
       },

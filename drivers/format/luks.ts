@@ -1,0 +1,123 @@
+import type { MappingDriver, OpenContext, ImageInfo, DataCodec } from '../../src/block/driver.ts';
+import { defineDriver } from '../../src/block/driver.ts';
+import { BlockError } from '../../src/block/errors.ts';
+import type { Extent } from '../../src/block/extent.ts';
+import type { Child } from '../../src/block/child.ts';
+import { limits } from '../../src/block/limits.ts';
+import { Role } from '../../src/block/permissions.ts';
+import type { OptionsOf } from '../../src/block/schema.ts';
+import { text } from '../../src/block/schema.ts';
+import { decodeLuksHeader, isLuks, LUKS_HEADER_BYTES, LUKS_SECTOR } from '../../src/crypto/luks-header.ts';
+import type { LuksHeader } from '../../src/crypto/luks-header.ts';
+import { makeCipher, unlock } from '../../src/crypto/luks-key.ts';
+import { CIPHER_SECTOR } from '../../src/crypto/sector-cipher.ts';
+import type { SectorCipher } from '../../src/crypto/sector-cipher.ts';
+
+const OPTIONS = { 'key-secret': text('Id of the secret that holds the passphrase') };
+
+/** A LUKS1 volume: the payload behind the header, sector by sector, counted from the start of the payload. */
+class LuksVolume implements MappingDriver {
+  readonly family = 'mapping';
+  readonly recurseStatus = false;
+  readonly limits = limits({ requestAlignment: CIPHER_SECTOR });
+  readonly codec: DataCodec;
+  private readonly file: Child;
+  private readonly header: LuksHeader;
+  private readonly cipher: SectorCipher;
+  private readonly start: number;
+
+  constructor(file: Child, header: LuksHeader, cipher: SectorCipher) {
+    this.file = file;
+    this.header = header;
+    this.cipher = cipher;
+    this.start = header.payloadOffset * LUKS_SECTOR;
+    this.codec = {
+      unit: CIPHER_SECTOR,
+      decode: (bytes, at, length, offset) => {
+        cipher.decrypt(bytes, at, length, offset / CIPHER_SECTOR);
+      },
+      encode: (bytes, at, length, offset) => {
+        cipher.encrypt(bytes, at, length, offset / CIPHER_SECTOR);
+      },
+    };
+  }
+
+  get size(): number {
+    const bytes = Math.max(0, this.file.size - this.start);
+    return bytes - (bytes % CIPHER_SECTOR);
+  }
+
+  tryMap(offset: number, max: number, out: Extent): boolean {
+    return out.setData(this.file, this.start + offset, Math.min(max, this.size - offset), true);
+  }
+
+  /** tryMap never fails. */
+  load(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  flush(): Promise<void> {
+    return this.file.flush();
+  }
+
+  async resize(bytes: number, shrink: boolean): Promise<void> {
+    await this.file.resize(this.start + bytes, shrink);
+  }
+
+  close(): Promise<void> {
+    this.cipher.wipe();
+    return Promise.resolve();
+  }
+
+  info(): Promise<ImageInfo> {
+    const { header } = this;
+    const [mode, ivGenerator] = header.cipherMode.split(/-(.*)/s);
+    const data = {
+      'cipher-alg': `${header.cipherName}-${header.keyBytes * 8}`,
+      'cipher-mode': mode,
+      'ivgen-alg': ivGenerator,
+      'hash-alg': header.hash,
+      'payload-offset': this.start,
+      'master-key-iters': header.digestIterations,
+      uuid: header.uuid,
+      slots: header.slots.map((slot) => ({
+        active: slot.active,
+        'key-offset': slot.materialOffset * LUKS_SECTOR,
+        ...(slot.active ? { iters: slot.iterations, stripes: slot.stripes } : {}),
+      })),
+    };
+    return Promise.resolve({ encrypted: true, formatSpecific: { type: 'luks', data } });
+  }
+}
+
+async function open(context: OpenContext<OptionsOf<typeof OPTIONS>>): Promise<MappingDriver> {
+  const file = context.child('file');
+  const { subject } = context;
+  const head = Buffer.alloc(LUKS_HEADER_BYTES);
+  await file.read(head, 0);
+  const header = decodeLuksHeader(head, subject, file.size);
+  const start = header.payloadOffset * LUKS_SECTOR;
+  if (start > file.size) {
+    throw new BlockError(
+      'EINVAL',
+      `Cannot open LUKS image "${subject}": the payload starts at ${start}, past its end`,
+    );
+  }
+  const passphrase = context.secret(context.options['key-secret']);
+  const key = await unlock(header, passphrase, (bytes, offset) => file.read(bytes, offset), subject);
+  const cipher = makeCipher(header, key, subject);
+  key.fill(0);
+  return new LuksVolume(file, header, cipher);
+}
+
+export const luksDriver = defineDriver({
+  name: 'luks',
+  kind: 'format',
+  summary: 'LUKS1 encrypted volume',
+  options: OPTIONS,
+  children: {
+    file: { roles: Role.data | Role.metadata | Role.primary, required: true, summary: 'The encrypted file' },
+  },
+  probe: (head) => (isLuks(head) ? 100 : 0),
+  open,
+});
