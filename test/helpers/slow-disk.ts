@@ -1,0 +1,144 @@
+import type { RequestDriver } from '../../src/block/driver.ts';
+import { defineDriver } from '../../src/block/driver.ts';
+import { BlockError } from '../../src/block/errors.ts';
+import type { Extent } from '../../src/block/extent.ts';
+import { limits } from '../../src/block/limits.ts';
+import { integer, optional, size } from '../../src/block/schema.ts';
+import { Random } from './random.ts';
+
+/**
+ * A disk in memory for tests that behaves like slow, unreliable hardware: sometimes ready at once, mostly some turns of
+ * the event loop later and out of order; it may fail now and then, and refuses requests that its limits forbid.
+ */
+class SlowDisk implements RequestDriver {
+  readonly family = 'request';
+  readonly limits;
+  private bytes: Buffer;
+  private readonly random: Random;
+  private readonly failureRate: number;
+  /** How often it would have to wait; changes every now and then. */
+  private mood = 0.5;
+
+  constructor(options: { size: number; seed: number; alignment: number; 'fail-per-mille': number }) {
+    this.bytes = Buffer.alloc(options.size);
+    this.random = new Random(options.seed);
+    this.failureRate = options['fail-per-mille'] / 1000;
+    this.limits = limits({ requestAlignment: options.alignment, maxTransfer: 256 * 1024 });
+  }
+
+  get size(): number {
+    return this.bytes.length;
+  }
+
+  tryRead(bytes: Buffer, at: number, length: number, offset: number): boolean {
+    if (this.wouldWait()) {
+      bytes.fill(0xee, at, at + length);
+      return false;
+    }
+    this.copyOut(bytes.subarray(at, at + length), offset);
+    return true;
+  }
+
+  tryWrite(bytes: Buffer, at: number, length: number, offset: number): boolean {
+    if (offset + length > this.size || this.wouldWait()) return false;
+    bytes.copy(this.bytes, offset, at, at + length);
+    return true;
+  }
+
+  async read(bytes: Buffer, offset: number): Promise<void> {
+    this.check(offset, bytes.length);
+    await this.delay();
+    this.copyOut(bytes, offset);
+    await this.delay();
+  }
+
+  /** The bytes arrive one half after the other, at times of the disk's choosing; a failed write may have arrived in part. */
+  async write(bytes: Buffer, offset: number): Promise<void> {
+    this.check(offset, bytes.length);
+    await this.delay();
+    this.grow(offset + bytes.length);
+    const half = bytes.length >> 1;
+    bytes.copy(this.bytes, offset, 0, half);
+    await this.delay();
+    this.maybeFail();
+    bytes.copy(this.bytes, offset + half, half);
+    await this.delay();
+  }
+
+  async discard(offset: number, length: number): Promise<void> {
+    this.check(offset, length);
+    await this.delay();
+    if (this.random.chance(0.7)) this.bytes.fill(0, offset, offset + length);
+    await this.delay();
+  }
+
+  tryStatus(offset: number, max: number, out: Extent): boolean {
+    return offset >= this.size
+      ? out.setEof()
+      : out.setData(undefined, offset, Math.min(max, this.size - offset), true);
+  }
+
+  async resize(size: number): Promise<void> {
+    await this.delay();
+    const bytes = Buffer.alloc(size);
+    this.bytes.copy(bytes);
+    this.bytes = bytes;
+  }
+
+  async flush(): Promise<void> {
+    await this.delay();
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  private copyOut(bytes: Buffer, offset: number): void {
+    bytes.fill(0);
+    if (offset < this.size) this.bytes.copy(bytes, 0, offset);
+  }
+
+  private grow(end: number): void {
+    if (end <= this.size) return;
+    const bytes = Buffer.alloc(end);
+    this.bytes.copy(bytes);
+    this.bytes = bytes;
+  }
+
+  private check(offset: number, length: number): void {
+    const { requestAlignment: unit, maxTransfer } = this.limits;
+    if (offset % unit === 0 && length % unit === 0 && length <= maxTransfer && length > 0) return;
+    throw new BlockError(
+      'EINVAL',
+      `Cannot serve ${length} bytes at ${offset}: limits are ${unit} and ${maxTransfer}`,
+    );
+  }
+
+  private wouldWait(): boolean {
+    if (this.random.chance(0.1)) this.mood = this.random.pick([0, 0.5, 1]);
+    return this.random.chance(this.mood);
+  }
+
+  private maybeFail(): void {
+    if (this.random.chance(this.failureRate))
+      throw new BlockError('EIO', 'Cannot write "slow": failed as asked');
+  }
+
+  private async delay(): Promise<void> {
+    for (let turns = this.random.below(4); turns > 0; turns -= 1) await new Promise(setImmediate);
+  }
+}
+
+export const slowDriver = defineDriver({
+  name: 'slow',
+  kind: 'protocol',
+  summary: 'A disk in memory that answers late and out of order',
+  options: {
+    size: optional(size('Size of the disk'), 0),
+    seed: optional(integer('Seed of its moods'), 1),
+    alignment: optional(integer('Request alignment'), 1),
+    'fail-per-mille': optional(integer('Writes that fail, in a thousand'), 0),
+  },
+  children: {},
+  open: (context) => Promise.resolve(new SlowDisk(context.options)),
+});
