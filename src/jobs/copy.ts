@@ -1,0 +1,98 @@
+import type { Child } from '../block/child.ts';
+import { ZeroFlag } from '../block/driver.ts';
+import { isZero } from '../block/zero.ts';
+import { inParallel, segments } from './segments.ts';
+import type { JobControl, Segment } from './segments.ts';
+
+export interface CopyOptions extends JobControl {
+  /** Bytes a request; 1 MiB unless the target wants its own unit (compressed clusters). */
+  readonly chunk?: number;
+  readonly parallel?: number;
+  /** The target is known to read as zeroes: what is zero in the source is not touched. */
+  readonly targetIsZero?: boolean;
+  /** Only what this many layers of the source hold: 1 copies the top layer alone (commit). */
+  readonly depth?: number;
+  /** Runs of zeroes of at least this many bytes inside data are left out as holes; 0 copies them. Default 4096. */
+  readonly sparse?: number;
+}
+
+const CHUNK = 1024 * 1024;
+
+/** Copies a disk, holes as holes. The target is as large as the source or larger; its rest is made zero. */
+export async function copyDisk(source: Child, target: Child, options: CopyOptions = {}): Promise<void> {
+  const { chunk = CHUNK, parallel = 8, depth = Infinity, signal } = options;
+  const total = Math.min(source.size, target.size);
+  let done = 0;
+  const copy = async (segment: Segment): Promise<void> => {
+    signal?.throwIfAborted();
+    if (segment.depth < depth && (segment.allocated || depth === Infinity))
+      await copySegment(segment, source, target, options);
+    done += segment.length;
+    options.progress?.(done, total);
+  };
+  await inParallel(aligned(segments(source, total, chunk), chunk), parallel, copy);
+  if (target.size > total && options.targetIsZero !== true && depth === Infinity) {
+    await target.writeZeroes(total, target.size - total, ZeroFlag.mayUnmap);
+  }
+}
+
+async function copySegment(
+  segment: Segment,
+  source: Child,
+  target: Child,
+  options: CopyOptions,
+): Promise<void> {
+  const { offset, length } = segment;
+  const keep = options.targetIsZero === true;
+  if (segment.zero) {
+    if (!keep) await target.writeZeroes(offset, length, ZeroFlag.mayUnmap);
+    return;
+  }
+  const bytes = Buffer.allocUnsafe(length);
+  await source.read(bytes, offset);
+  for (const run of dataRuns(bytes, options.sparse ?? 4096)) {
+    const part = bytes.subarray(run.at, run.at + run.length);
+    if (!run.zero) await target.write(part, offset + run.at);
+    else if (!keep) await target.writeZeroes(offset + run.at, run.length, ZeroFlag.mayUnmap);
+  }
+}
+
+/** Cuts segments at multiples of `chunk`, so that neighbouring requests never share an allocation unit of it. */
+async function* aligned(
+  source: AsyncGenerator<Segment, void, undefined>,
+  chunk: number,
+): AsyncGenerator<Segment, void, undefined> {
+  for await (const segment of source) {
+    const end = segment.offset + segment.length;
+    for (let offset = segment.offset; offset < end;) {
+      const stop = Math.min(end, offset - (offset % chunk) + chunk);
+      yield { ...segment, offset, length: stop - offset };
+      offset = stop;
+    }
+  }
+}
+
+interface Run {
+  at: number;
+  length: number;
+  zero: boolean;
+}
+
+function* dataRuns(bytes: Buffer, unit: number): Generator<Run, void, undefined> {
+  if (unit === 0) {
+    yield { at: 0, length: bytes.length, zero: false };
+    return;
+  }
+  let run: Run | undefined;
+  for (let at = 0; at < bytes.length; at += unit) {
+    const length = Math.min(unit, bytes.length - at);
+    const zero = isZero(bytes, at, length);
+    if (run?.zero === zero) {
+      run.length += length;
+      continue;
+    }
+    if (run !== undefined) yield run;
+    run = { at, length, zero };
+  }
+  if (run !== undefined) yield run;
+}
