@@ -1,0 +1,179 @@
+/** What a host file and a host block device have in common: everything but holes, discards and sizes. */
+import type { PermissionChange, RequestDriver } from '../../../src/block/driver.ts';
+import { WriteFlag } from '../../../src/block/driver.ts';
+import { BlockError, withContext } from '../../../src/block/errors.ts';
+import type { Limits } from '../../../src/block/limits.ts';
+import { limits } from '../../../src/block/limits.ts';
+import type { PermissionPair } from '../../../src/block/permissions.ts';
+import type { CommonOptions } from '../../../src/block/schema.ts';
+import { closeFile, closeNow, fileFacts, openAgain, syncData } from '../../../src/sys/file.ts';
+import { addressIn, allocateAligned } from '../../../src/sys/memory.ts';
+import type { PositionedIo } from '../../../src/sys/positioned.ts';
+import type { ImageLocks, Locking } from './image-locks.ts';
+import { imageLocks } from './image-locks.ts';
+import type { HostHandle } from './opening.ts';
+import { openHandle } from './opening.ts';
+
+const NO_CHANGE: PermissionChange = { commit: () => undefined, abort: () => undefined };
+
+/** Options that a reopen must repeat: they can't change while the image is open. */
+export interface HostOptions {
+  readonly filename: string;
+  readonly locking: Locking;
+}
+
+export abstract class HostDisk implements RequestDriver {
+  readonly family = 'request';
+  readonly filename: string;
+  limits: Limits;
+  size = 0;
+  protected io: PositionedIo;
+  private handle: HostHandle;
+  /** Of a reopen between its two halves: permissions are worked out with it. */
+  private next: HostHandle | undefined;
+  private readonly options: HostOptions;
+  private readonly locks: ImageLocks | undefined;
+  /** After a failed flush nobody knows what reached the disk: every later one fails too, until the image is reopened. */
+  private flushFailure: BlockError | undefined;
+
+  protected constructor(handle: HostHandle, options: HostOptions) {
+    this.filename = options.filename;
+    this.options = options;
+    this.handle = handle;
+    this.io = handle.io;
+    this.limits = limits(handle.alignment);
+    this.locks = imageLocks(handle.io, options.locking);
+    this.setForceShare(handle);
+  }
+
+  get hostFd(): number {
+    return this.io.fd;
+  }
+
+  get readOnly(): boolean {
+    return (this.next ?? this.handle).refused;
+  }
+
+  protected get writable(): boolean {
+    return this.handle.writable;
+  }
+
+  tryRead(bytes: Buffer, at: number, length: number, offset: number): boolean {
+    return this.io.tryRead(bytes, at, length, offset);
+  }
+
+  tryWrite(bytes: Buffer, at: number, length: number, offset: number): boolean {
+    if (!this.io.tryWrite(bytes, at, length, offset)) return false;
+    if (offset + length > this.size) this.size = offset + length;
+    return true;
+  }
+
+  async read(bytes: Buffer, offset: number): Promise<void> {
+    if (this.isAligned(bytes)) {
+      await this.io.read(bytes, offset);
+      return;
+    }
+    const aligned = allocateAligned(bytes.length, this.limits.memoryAlignment);
+    await this.io.read(aligned, offset);
+    aligned.copy(bytes);
+  }
+
+  async write(bytes: Buffer, offset: number, flags: number): Promise<void> {
+    await this.io.write(this.isAligned(bytes) ? bytes : this.alignedCopy(bytes), offset);
+    this.size = Math.max(this.size, offset + bytes.length);
+    if ((flags & WriteFlag.fua) !== 0) await this.flush();
+  }
+
+  async flush(): Promise<void> {
+    if (this.handle.noFlush) return;
+    if (this.flushFailure !== undefined) throw this.flushFailure;
+    try {
+      await syncData(this.io);
+    } catch (error) {
+      this.flushFailure = withContext(error, { path: this.filename });
+      throw this.flushFailure;
+    }
+  }
+
+  async close(): Promise<void> {
+    try {
+      if (this.writable) await this.flush();
+    } finally {
+      this.locks?.close();
+      await closeFile(this.io);
+    }
+  }
+
+  allocatedSize(): number {
+    return fileFacts(this.io.fd).allocated;
+  }
+
+  setPermissions(wanted: PermissionPair): PermissionChange {
+    return this.locks?.setPermissions(wanted) ?? NO_CHANGE;
+  }
+
+  /** The same file, opened anew: the descriptor changes at commit. The locks are not touched (image-locks.ts). */
+  async reopen(common: CommonOptions, options: unknown): Promise<PermissionChange> {
+    this.refuseOtherOptions(options);
+    if (this.writable && this.flushFailure === undefined) await this.flush();
+    const next = await openHandle(this.filename, common, (mode) => openAgain(this.io, mode));
+    this.next = next;
+    this.setForceShare(next);
+    return {
+      commit: () => {
+        closeNow(this.io.fd);
+        this.next = undefined;
+        this.use(next);
+      },
+      abort: () => {
+        closeNow(next.io.fd);
+        this.next = undefined;
+        this.setForceShare(this.handle);
+      },
+    };
+  }
+
+  protected use(handle: HostHandle): void {
+    this.handle = handle;
+    this.io = handle.io;
+    this.limits = { ...this.limits, ...handle.alignment };
+    this.flushFailure = undefined;
+  }
+
+  private setForceShare({ forceShare }: HostHandle): void {
+    if (this.locks !== undefined) this.locks.forceShare = forceShare;
+  }
+
+  private isAligned(bytes: Buffer): boolean {
+    return this.limits.memoryAlignment === 1 || addressIn(bytes, 0) % this.limits.memoryAlignment === 0;
+  }
+
+  private alignedCopy(bytes: Buffer): Buffer {
+    const aligned = allocateAligned(bytes.length, this.limits.memoryAlignment);
+    bytes.copy(aligned);
+    return aligned;
+  }
+
+  private refuseOtherOptions(options: unknown): void {
+    const given: Partial<HostOptions> = typeof options === 'object' && options !== null ? options : {};
+    for (const name of ['filename', 'locking'] as const) {
+      if (given[name] === undefined || given[name] === this.options[name]) continue;
+      const text = `Cannot reopen "${this.filename}": ${name} can't change from ${this.options[name]} to ${given[name]}`;
+      throw new BlockError('EINVAL', text, { path: this.filename });
+    }
+  }
+}
+
+/** Opens the descriptor and makes the disk of it; the descriptor does not outlive a failure. */
+export async function openDisk<Disk>(
+  opening: Promise<HostHandle>,
+  make: (handle: HostHandle) => Disk,
+): Promise<Disk> {
+  const handle = await opening;
+  try {
+    return make(handle);
+  } catch (error) {
+    closeNow(handle.io.fd);
+    throw error;
+  }
+}
