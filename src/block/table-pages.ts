@@ -183,5 +183,8 @@ export function mergeChanges(changes: readonly TableChange[]): TableChange[] {
       merged.push({ offset, parts: [bytes], end: offset + bytes.length });
     }
   }
-  return merged.map(({ offset, parts }) => ({ offset, bytes: parts.length === 1 ? (parts[0] ?? Buffer.alloc(0)) : Buffer.concat(parts) }));
+  return merged.map(({ offset, parts }) => ({
+    offset,
+    bytes: parts.length === 1 ? (parts[0] ?? Buffer.alloc(0)) : Buffer.concat(parts),
+  }));
 }
