@@ -1,0 +1,153 @@
+/**
+ * The entry of the FUSE layer. How to use it:
+ *
+ *   const disk = new FuseExport({ id: 'e0', writable: true, growable: false, discard: true });
+ *   disk.attach(child);                                  // the root child, made with `disk` as its parent
+ *   const root = new Directory();                        // or the BlockFile itself where the mount point is a file
+ *   root.add('disk.raw', new BlockFile({ export: disk, mtime, allocated, allocationUnit, properties, passthrough }));
+ *   const mounted = await mountTree({ mountpoint, root, source: imagePath });   // resolves when the disk can be read
+ *   await mounted.closed;                                // unmounted, by whomever: now flush and close the graph
+ *
+ * Never touch the mount synchronously from the process that serves it: it would wait for itself for ever.
+ */
+import { BlockError, errnoOf } from '../src/block/errors.ts';
+import type { FuseDevice } from '../src/sys/fuse-device.ts';
+import { inspectMountPoint, listMounts, PathHandle, setReadAhead } from '../src/sys/fuse-mountpoint.ts';
+import type { MountPoint } from '../src/sys/fuse-mountpoint.ts';
+import { BlockFile } from './block-file.ts';
+import type { MountOptions } from './mount-options.ts';
+import { parseMountOptions } from './mount-options.ts';
+import { Passthrough } from './passthrough.ts';
+import { encodeInvalidateInode } from './protocol/notify.ts';
+import type { FileSystemUsage } from './protocol/attributes.ts';
+import { Session } from './session.ts';
+import type { PageCachePolicy } from './state.ts';
+import { MountState } from './state.ts';
+import { connect, disconnect } from './transport/connect.ts';
+import { Directory } from './tree.ts';
+
+export interface MountTreeOptions {
+  /** An existing directory, or a regular file where `root` is a disk. */
+  readonly mountpoint: string;
+  readonly root: Directory | BlockFile;
+  /** The image's path: `fsname` of the mount, and the file system that `df` tells of. */
+  readonly source: string;
+  /** Only the owner sees the mount unless `on`; `auto` is off. For others mode and owner of the files count too. */
+  readonly allowOther?: 'auto' | 'on' | 'off';
+  /** Words of `-o`. */
+  readonly options?: readonly string[];
+  readonly pageCache?: PageCachePolicy;
+  /** Ask the kernel for passthrough: some disk of the tree may offer a host file. Used as root only. */
+  readonly passthrough?: boolean;
+}
+
+export interface Mounted {
+  /** Absolute path. */
+  readonly mountpoint: string;
+  /** Whether kernel passthrough is available to this mount. */
+  readonly passthrough: boolean;
+  /** The kernel takes no more requests and all are answered. The graph may be flushed and closed. Never rejects. */
+  readonly closed: Promise<void>;
+  /** EBUSY while somebody uses it, unless `lazy`. Await `closed` afterwards. */
+  unmount(lazy?: boolean): Promise<void>;
+  /** The content of [offset, offset + length) or the size has changed by other ways: the kernel drops what it cached. */
+  invalidate(file: BlockFile, offset?: number, length?: number): Promise<void>;
+}
+
+/** Largest request that readahead makes, in KiB: as large as a READ can be. */
+const READ_AHEAD = 1024;
+const NAME_LENGTH = 255;
+
+/** Mounts and serves a tree. Rejects with a BlockError for the user, nothing mounted then. */
+export async function mountTree(options: MountTreeOptions): Promise<Mounted> {
+  const at = inspectMountPoint(options.mountpoint);
+  checkKind(at, options.root);
+  const words = parseMountOptions(options.options ?? []);
+  const place = new PathHandle(placeOf(options, at));
+  const closePlace = (): void => {
+    place.close();
+  };
+  const device = await connect(planFor(options, at, words)).catch((error: unknown) => {
+    closePlace();
+    throw error;
+  });
+  return serve(device, { options, at, usage: () => usageOf(place), closePlace });
+}
+
+interface Parts {
+  readonly options: MountTreeOptions;
+  readonly at: MountPoint;
+  readonly usage: () => Promise<FileSystemUsage>;
+  closePlace(): void;
+}
+
+async function serve(device: FuseDevice, parts: Parts): Promise<Mounted> {
+  const { options, at } = parts;
+  const passthrough = new Passthrough(device);
+  const state = new MountState(options.root, {
+    passthrough,
+    pageCache: options.pageCache ?? 'auto',
+    usage: parts.usage,
+  });
+  const session = new Session(device, state, {
+    wantPassthrough: options.passthrough === true && process.geteuid?.() === 0,
+  });
+  const closed = session.closed.then(parts.closePlace);
+  const agreement = await session.ready;
+  await raiseReadAhead(at.path);
+  return {
+    mountpoint: at.path,
+    passthrough: agreement.passthrough,
+    closed,
+    unmount: (lazy = false) => disconnect(at.path, lazy),
+    invalidate: (file, offset = 0, length = 0) => invalidate(session, file, { offset, length }),
+  };
+}
+
+interface Range {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** What the kernel has not heard of, or has forgotten (ENOENT), it has not cached. */
+async function invalidate(session: Session, file: BlockFile, range: Range): Promise<void> {
+  if (file.lookups === 0) return;
+  await session
+    .notify(encodeInvalidateInode(file.ino, range.offset, range.length))
+    .catch((error: unknown) => {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+    });
+}
+
+function checkKind(at: MountPoint, root: Directory | BlockFile): void {
+  const wanted = root instanceof Directory ? 'directory' : 'file';
+  if (at.kind === wanted) return;
+  const text = `Cannot mount at "${at.path}": it is a ${at.kind}, a ${wanted} is wanted`;
+  throw new BlockError(wanted === 'directory' ? 'ENOTDIR' : 'EISDIR', text, { path: at.path });
+}
+
+function planFor(options: MountTreeOptions, at: MountPoint, words: MountOptions) {
+  return {
+    at,
+    options: words,
+    source: words.fsname ?? options.source,
+    subtype: words.subtype ?? 'blockfuse',
+    allowOther: options.allowOther === 'on' || words.allowOther,
+  };
+}
+
+/** An image that is no local path (`nbd://`) has no file system of its own: that of the mount point stands in. */
+const placeOf = (options: MountTreeOptions, at: MountPoint): string =>
+  options.source.startsWith('/') ? options.source : at.path;
+
+async function usageOf(place: PathHandle): Promise<FileSystemUsage> {
+  const usage = await place.usage();
+  return { ...usage, nameLength: NAME_LENGTH, fragmentSize: usage.blockSize };
+}
+
+/** Sequential buffered reads then come in requests of full size. Only root may; without it they are smaller. */
+async function raiseReadAhead(mountpoint: string): Promise<void> {
+  if (process.geteuid?.() !== 0) return;
+  const mount = listMounts().findLast((entry) => entry.target === mountpoint);
+  if (mount !== undefined) await setReadAhead(mount.device, READ_AHEAD);
+}

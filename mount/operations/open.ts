@@ -1,0 +1,50 @@
+import { BlockError } from '../../src/block/errors.ts';
+import { BlockFile } from '../block-file.ts';
+import { putU64 } from '../protocol/attributes.ts';
+import { OpenFlag, OpenReplyFlag } from '../protocol/constants.ts';
+import { OpenIn } from '../protocol/layout.ts';
+import type { MountState, PageCachePolicy } from '../state.ts';
+import { defineOperation } from '../state.ts';
+import { TextFile } from '../tree.ts';
+
+const OPEN_OUT_SIZE = 16;
+
+export const open = defineOperation({
+  kind: 'later',
+  async run(state, request) {
+    const inode = state.inodes.get(request.nodeId);
+    const flags = request.u32(OpenIn.flags);
+    if (inode instanceof BlockFile) return openDisk(state, inode, flags);
+    if (!(inode instanceof TextFile)) throw new BlockError('EISDIR', 'Cannot open: it is a directory');
+    if (wantsToWrite(flags)) throw new BlockError('EROFS', 'Cannot open for writing: the text is generated');
+    const fh = state.handles.add({ inode, text: await inode.open() });
+    return encodeOpenOut(fh, OpenReplyFlag.directIo, 0);
+  },
+});
+
+function openDisk(state: MountState, file: BlockFile, flags: number): Buffer {
+  if (wantsToWrite(flags) && !file.export.options.writable) {
+    throw new BlockError('EROFS', `Cannot open ${file.export.label} for writing: it is read-only`);
+  }
+  const fh = state.handles.add({ inode: file });
+  const backingId = state.passthrough.open(file);
+  if (backingId !== 0) return encodeOpenOut(fh, OpenReplyFlag.passthrough, backingId);
+  return encodeOpenOut(fh, replyFlags(state.pageCache, flags), 0);
+}
+
+const wantsToWrite = (flags: number): boolean => (flags & OpenFlag.accessMode) !== OpenFlag.readOnly;
+
+function replyFlags(policy: PageCachePolicy, flags: number): number {
+  const isDirect = (flags & OpenFlag.direct) !== 0;
+  const bypass = policy === 'never' || (policy === 'auto' && isDirect);
+  return bypass ? OpenReplyFlag.directIo + OpenReplyFlag.parallelDirectWrites : OpenReplyFlag.keepCache;
+}
+
+/** fuse_open_out, of OPENDIR too. */
+export function encodeOpenOut(fh: number, flags: number, backingId: number): Buffer {
+  const bytes = Buffer.alloc(OPEN_OUT_SIZE);
+  putU64(bytes, 0, fh);
+  bytes.writeUInt32LE(flags, 8);
+  bytes.writeInt32LE(backingId, 12);
+  return bytes;
+}

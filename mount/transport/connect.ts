@@ -1,0 +1,37 @@
+import { BlockError } from '../../src/block/errors.ts';
+import type { FuseDevice } from '../../src/sys/fuse-device.ts';
+import { unmountFileSystem } from '../../src/sys/fuse-device.ts';
+import { helperUnmount } from '../../src/sys/fuse-helper.ts';
+import { mountThroughHelper } from '../mount-helper.ts';
+import { mountDirectly } from './dev-fuse.ts';
+import type { MountPlan } from './plan.ts';
+
+const isRoot = (): boolean => process.geteuid?.() === 0;
+const isRefused = (error: unknown): boolean =>
+  error instanceof BlockError && (error.code === 'EPERM' || error.code === 'EACCES');
+
+/** Mounts as root itself, else (or as a root that may not) through fusermount3. */
+export async function connect(plan: MountPlan): Promise<FuseDevice> {
+  if (!isRoot()) return mountThroughHelper(plan);
+  try {
+    return mountDirectly(plan);
+  } catch (error) {
+    if (!isRefused(error)) throw error;
+    return mountThroughHelper(plan).catch(() => {
+      throw error;
+    });
+  }
+}
+
+/** EBUSY while somebody uses it, unless `lazy`: then it goes when nobody does any more. */
+export async function disconnect(mountpoint: string, lazy = false): Promise<void> {
+  if (!isRoot()) return helperUnmount(mountpoint, lazy);
+  try {
+    return await unmountFileSystem(mountpoint, lazy);
+  } catch (error) {
+    if (!isRefused(error)) throw error;
+    return helperUnmount(mountpoint, lazy).catch(() => {
+      throw error;
+    });
+  }
+}
