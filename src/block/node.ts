@@ -212,27 +212,14 @@ export class Node implements ChildParent {
   }
 
   async resize(size: number, shrink: boolean): Promise<void> {
-    await this.track('resize', size, 0, async () => {
-      this.requireWritable('resize');
-      const { impl } = this;
-      if (impl.resize === undefined && impl.family === 'filter') {
-        await this.filteredChild().resize(size, shrink);
-      } else if (impl.resize === undefined) {
-        throw new BlockError('ENOTSUP', `Cannot resize "${this.name}": the ${this.driver.name} driver can't`);
-      } else {
-        const lock = await this.locks.acquire(0, Number.MAX_SAFE_INTEGER, true);
-        await impl.resize(size, shrink).finally(() => {
-          lock.release();
-        });
-      }
-      this.generation += 1;
-    });
+    await this.track('resize', size, 0, () => this.changeSize(size, shrink, false));
   }
 
   /** Makes room for a write that ends at `end`: formats grow, protocols grow by being written to. */
   async growFor(end: number): Promise<void> {
-    if (this.impl.family === 'mapping' && end > this.size) await this.resize(end, false);
-    else if (this.impl.family === 'filter') await this.filteredChild().node.growFor(end);
+    if (this.impl.family === 'mapping' && end > this.size) {
+      await this.track('grow', end, 0, () => this.changeSize(end, false, true));
+    } else if (this.impl.family === 'filter') await this.filteredChild().node.growFor(end);
   }
 
   /** Resolves when no request is under way here; the caller has made sure that none comes. */
@@ -271,6 +258,25 @@ export class Node implements ChildParent {
     if (inside > 0 && !this.tryRead(bytes, at, inside, offset)) return false;
     bytes.fill(0, at + Math.max(0, inside), at + length);
     return true;
+  }
+
+  /** @param atLeast several writes may grow the node at once: whoever comes second finds it large enough */
+  private async changeSize(size: number, shrink: boolean, atLeast: boolean): Promise<void> {
+    this.requireWritable('resize');
+    const { impl } = this;
+    if (impl.resize === undefined && impl.family === 'filter') {
+      await this.filteredChild().resize(size, shrink);
+    } else if (impl.resize === undefined) {
+      throw new BlockError('ENOTSUP', `Cannot resize "${this.name}": the ${this.driver.name} driver can't`);
+    } else {
+      const lock = await this.locks.acquire(0, Number.MAX_SAFE_INTEGER, true);
+      try {
+        if (!atLeast || size > this.size) await impl.resize(size, shrink);
+      } finally {
+        lock.release();
+      }
+    }
+    this.generation += 1;
   }
 
   private async discardStep(offset: number, length: number): Promise<void> {
