@@ -23,7 +23,12 @@ class SlowDisk implements RequestDriver {
     this.bytes = Buffer.alloc(options.size);
     this.random = new Random(options.seed);
     this.failureRate = options['fail-per-mille'] / 1000;
-    this.limits = limits({ requestAlignment: options.alignment, maxTransfer: 256 * 1024 });
+    this.limits = limits({
+      requestAlignment: options.alignment,
+      discardAlignment: options.alignment,
+      maxTransfer: 256 * 1024,
+      maxDiscard: 256 * 1024,
+    });
   }
 
   get size(): number {
