@@ -253,6 +253,21 @@ test.serial('a failed flush is reported by every later one and by close, until r
   await t.throwsAsync(disk.close(), { code: 'EBADF' });
 });
 
+test('flushes that come together share the work, and all resolve', async (t) => {
+  const filename = path.join(await tempDir(t), 'a.raw');
+  fs.writeFileSync(filename, 'abc');
+  const disk = await openFile(t, filename);
+  let waiting = 0;
+  for (let round = 0; round < 50; round += 1) {
+    await disk.write(Buffer.from('x'), round, 0);
+    waiting += 1;
+    void disk.flush().then(() => (waiting -= 1));
+  }
+  await disk.flush();
+  await disk.flush();
+  t.is(waiting, 0);
+});
+
 test('a full file system answers ENOSPC, and what was there stays', async (t) => {
   if (!isRoot(t) || !canRun(t, 'mount', 'umount')) return;
   const dir = await tempDir(t);

@@ -35,6 +35,8 @@ export abstract class HostDisk implements RequestDriver {
   private readonly locks: ImageLocks | undefined;
   /** After a failed flush nobody knows what reached the disk: every later one fails too, until the image is reopened. */
   private flushFailure: BlockError | undefined;
+  private flushing: Promise<void> | undefined;
+  private nextFlush: Promise<void> | undefined;
 
   protected constructor(handle: HostHandle, options: HostOptions) {
     this.filename = options.filename;
@@ -84,15 +86,22 @@ export abstract class HostDisk implements RequestDriver {
     if ((flags & WriteFlag.fua) !== 0) await this.flush();
   }
 
-  async flush(): Promise<void> {
-    if (this.handle.noFlush) return;
-    if (this.flushFailure !== undefined) throw this.flushFailure;
-    try {
-      await syncData(this.io);
-    } catch (error) {
-      this.flushFailure = withContext(error, { path: this.filename });
-      throw this.flushFailure;
+  /** Flushes that come while one is under way share the next: each needs one that starts after it came. */
+  flush(): Promise<void> {
+    if (this.handle.noFlush) return Promise.resolve();
+    if (this.flushing === undefined) {
+      this.flushing = this.sync().finally(() => {
+        this.flushing = undefined;
+      });
+      return this.flushing;
     }
+    this.nextFlush ??= this.flushing
+      .catch(() => undefined)
+      .then(() => {
+        this.nextFlush = undefined;
+        return this.flush();
+      });
+    return this.nextFlush;
   }
 
   async close(): Promise<void> {
@@ -142,6 +151,16 @@ export abstract class HostDisk implements RequestDriver {
 
   private setForceShare({ forceShare }: HostHandle): void {
     if (this.locks !== undefined) this.locks.forceShare = forceShare;
+  }
+
+  private async sync(): Promise<void> {
+    if (this.flushFailure !== undefined) throw this.flushFailure;
+    try {
+      await syncData(this.io);
+    } catch (error) {
+      this.flushFailure = withContext(error, { path: this.filename });
+      throw this.flushFailure;
+    }
   }
 
   private isAligned(bytes: Buffer): boolean {

@@ -100,7 +100,7 @@ export class ImageLocks {
     const name = PERMISSION_NAMES[byte % 100]?.replace('-', ' ') ?? 'image';
     // The words in the middle are QEMU's: people search for them.
     const failed = isUnshared ? `Failed to get "${name}" lock` : `Failed to get shared "${name}" lock`;
-    const why = isUnshared ? `has the image and does not share "${name}"` : `has the image for "${name}"`;
+    const why = isUnshared ? `uses the image and does not share "${name}"` : `uses the image for "${name}"`;
     const text =
       `Cannot lock image "${path}": ${failed}: ${holderText(lockHolders(fd, byte))} ${why}. Stop it first, ` +
       `or read the image while it changes with --force-share --read-only`;
