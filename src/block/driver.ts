@@ -13,6 +13,7 @@ import type * as v from 'valibot';
 import type { Child } from './child.ts';
 import type { BlockStatus, Extent, Placement } from './extent.ts';
 import type { Limits } from './limits.ts';
+import type { Node } from './node.ts';
 import type { PermissionPair, Roles } from './permissions.ts';
 import type { CommonOptions, OptionEntries, OptionsOf } from './schema.ts';
 
@@ -140,6 +141,12 @@ export interface ImageReference {
   readonly roles: Roles;
   /** The child may be opened for writing (extents, data files; never backing files). */
   readonly writable?: boolean;
+  /** Further names for it, tried in order where the one before is not there or is not what is meant. */
+  readonly alternatives?: readonly string[];
+  /** Names with this ending in the folder of the image are tried last: for formats that know a parent by its UUID only. */
+  readonly siblings?: string;
+  /** What is wrong with a candidate, in words; undefined when it is the one. What the user gives is only warned about. */
+  readonly verify?: (node: Node) => Promise<string | undefined>;
 }
 
 export interface OpenContext<Options> {

@@ -21,6 +21,8 @@ export interface GraphSetup {
   readonly gate?: Gate;
   /** The protocol driver for a plain file name: `file`, or `host_device` for a block device. */
   readonly protocolFor?: (filename: string) => string;
+  /** Full names of the files in the folder of `filename`, sorted: where formats look for a parent that they can't name. */
+  readonly siblings?: (filename: string) => readonly string[];
   /** Something the user should know though it is no error. */
   readonly warn?: (message: string) => void;
 }

@@ -1,5 +1,6 @@
 /** From an options tree to open nodes: children first, then the driver, then the permissions of the whole. */
 import debug from 'debug';
+import { namedError, openCandidate } from './candidates.ts';
 import type { Child, ChildParent } from './child.ts';
 import type { Driver, ImageReference, OpenContext, OpenDriver } from './driver.ts';
 import { BlockError, withContext } from './errors.ts';
@@ -231,15 +232,32 @@ export class Opener {
     const heritage = this.heritage(opening, roles);
     const { filename, file, ...rest } = given;
     const override = filename ?? (isTree(file) ? file['filename'] : undefined);
-    const target =
-      typeof override === 'string'
-        ? override
-        : this.graph.gate.admit(reference, heritage.ancestors, `${name}.file.filename`);
     const options = reference.writable === false ? { 'read-only': true, ...rest } : rest;
-    const node = await this.openFile(target, reference.format, options, heritage).catch((error: unknown) => {
-      throw namedError(error, name, reference, target);
-    });
+    const node =
+      typeof override === 'string'
+        ? await this.openGiven(override, name, reference, { options, heritage })
+        : await openCandidate(this.graph, name, reference, {
+            ancestors: heritage.ancestors,
+            open: (target) => this.openFile(target, reference.format, options, heritage),
+          });
     return this.attach(opening, name, roles, node);
+  }
+
+  /** What the user gives instead of what the image names: used even when it is not what the image means. */
+  private async openGiven(
+    filename: string,
+    name: string,
+    reference: ImageReference,
+    { options, heritage }: { options: OptionsTree; heritage: Heritage },
+  ): Promise<Node> {
+    const node = await this.openFile(filename, reference.format, options, heritage).catch(
+      (error: unknown) => {
+        throw namedError(error, name, reference, [filename]);
+      },
+    );
+    const wrong = await reference.verify?.(node);
+    if (wrong !== undefined) this.graph.setup.warn?.(`${name} "${filename}": ${wrong}`);
+    return node;
   }
 
   private async openChild(opening: Opening, name: string, roles: Roles, value: ChildValue): Promise<Child> {
@@ -362,10 +380,4 @@ function isGivenChildKey(driver: Driver, key: string): boolean {
 
 function peek(tree: OptionsTree, name: string): unknown {
   return name.split('.').reduce<unknown>((at, part) => (isTree(at) ? at[part] : undefined), tree);
-}
-
-function namedError(error: unknown, name: string, reference: ImageReference, target: string): BlockError {
-  const cause = withContext(error, { path: target });
-  const text = `Cannot open ${name} "${reference.filename}": ${cause.message}; looked for "${target}", another file can be given with ${name}.file.filename`;
-  return new BlockError(cause.code, text, cause.context, cause);
 }

@@ -3,6 +3,7 @@ import { Gate } from '../block/gate.ts';
 import type { GatePolicy } from '../block/gate.ts';
 import { Graph } from '../block/graph.ts';
 import { fileKind } from '../sys/file.ts';
+import { siblings } from '../sys/folders.ts';
 import { realPath } from '../sys/paths.ts';
 
 /** An empty graph with all drivers, on this machine's files. */
@@ -11,6 +12,7 @@ export function makeGraph(policy: Partial<GatePolicy>, warn: (message: string) =
     drivers: DRIVERS,
     gate: new Gate({ ...policy, realPath }),
     protocolFor: (filename) => (fileKind(filename) === 'block' ? 'host_device' : 'file'),
+    siblings,
     warn,
   });
 }
