@@ -1,6 +1,20 @@
 import type { Driver } from '../src/block/driver.ts';
+import { qcowDriver } from './format/qcow/index.ts';
 import { rawDriver } from './format/raw.ts';
+import { vdiDriver } from './format/vdi/driver.ts';
+import { fileDriver } from './protocol/file.ts';
+import { hostDeviceDriver } from './protocol/host-device.ts';
 import { memDriver } from './protocol/mem.ts';
+import { nullAioDriver, nullCoDriver } from './protocol/null.ts';
 
 /** Every driver of the program. A new driver is a new line here (test/rules compares the list with the folders). */
-export const DRIVERS: readonly Driver[] = [rawDriver, memDriver];
+export const DRIVERS: readonly Driver[] = [
+  qcowDriver,
+  rawDriver,
+  vdiDriver,
+  fileDriver,
+  hostDeviceDriver,
+  memDriver,
+  nullCoDriver,
+  nullAioDriver,
+];

@@ -156,6 +156,10 @@ export class TwoLevelTables {
     if (offset === 0) return 0;
     if (offset % l2Alignment === 0 && offset < file.size) return offset;
     const shown = showU64(slice.bytes, at, littleEndian);
-    throw damaged(subject, `L1 entry ${index} is ${shown}`, `must be a multiple of ${l2Alignment} below ${file.size}`);
+    throw damaged(
+      subject,
+      `L1 entry ${index} is ${shown}`,
+      `must be a multiple of ${l2Alignment} below ${file.size}`,
+    );
   }
 }

@@ -1,0 +1,47 @@
+import type { CreateContext } from '../../../src/block/driver.ts';
+import { BlockError } from '../../../src/block/errors.ts';
+import { optional, text } from '../../../src/block/schema.ts';
+import { alignUp } from '../../../src/util/sizes.ts';
+import { encodeHeader, HEADER_LENGTH, l1EntriesFor, MAGIC } from './header.ts';
+
+const L1_MAX_BYTES = 64 * 1024 * 1024;
+
+export const CREATE_OPTIONS = {
+  'backing-file': optional(text('Name of the backing file, as the image is to hold it')),
+};
+
+/** Writes header, backing file name and an empty L1 table. Clusters are 4 KiB, 512 bytes over a backing file, as QEMU has it. */
+export async function createQcow(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void> {
+  const { file, size, subject, options } = context;
+  const given = options['backing-file'];
+  const name = typeof given === 'string' ? Buffer.from(given) : Buffer.alloc(0);
+  if (name.length > 1023) {
+    throw new BlockError(
+      'EINVAL',
+      `Cannot create "${subject}": backing-file has ${name.length} bytes, must be at most 1023`,
+    );
+  }
+  const clusterBits = name.length > 0 ? 9 : 12;
+  const l2Bits = name.length > 0 ? 12 : 9;
+  const l1Bytes = l1EntriesFor(size, clusterBits, l2Bits) * 8;
+  if (size === 0 || l1Bytes > L1_MAX_BYTES) {
+    const most = (L1_MAX_BYTES / 8) * 2 ** (clusterBits + l2Bits);
+    throw new BlockError('EFBIG', `Cannot create "${subject}": size is ${size}, must be 1 to ${most} bytes`);
+  }
+  const header = encodeHeader({
+    magic: MAGIC,
+    version: 1,
+    backing_file_offset: name.length > 0 ? HEADER_LENGTH : 0,
+    backing_file_size: name.length,
+    mtime: 0,
+    size,
+    cluster_bits: clusterBits,
+    l2_bits: l2Bits,
+    crypt_method: 0,
+    l1_table_offset: alignUp(HEADER_LENGTH + name.length, 8),
+  });
+  const head = Buffer.concat([header, name]);
+  await file.resize(alignUp(alignUp(head.length, 8) + l1Bytes, 512));
+  await file.write(head, 0);
+  await file.flush();
+}

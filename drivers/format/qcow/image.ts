@@ -1,0 +1,229 @@
+import { promisify } from 'node:util';
+import { inflateRaw } from 'node:zlib';
+import { AppendAllocator } from '../../../src/block/append-allocator.ts';
+import type { Child } from '../../../src/block/child.ts';
+import { DecompressedCache, readBlocks, tryReadBlocks } from '../../../src/block/decompressed-cache.ts';
+import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
+import { BlockError } from '../../../src/block/errors.ts';
+import type { Extent, Placement } from '../../../src/block/extent.ts';
+import type { Limits } from '../../../src/block/limits.ts';
+import { limits } from '../../../src/block/limits.ts';
+import { damaged } from '../../../src/block/refuse.ts';
+import type { TableSlice } from '../../../src/block/table-cache.ts';
+import { TwoLevelTables } from '../../../src/block/two-level-tables.ts';
+import { readU64BE, showU64, writeU64BE } from '../../../src/util/bytes.ts';
+import type { Geometry } from './header.ts';
+
+const inflate = promisify(inflateRaw);
+const COMPRESSED_BIT = 0x80000000;
+
+export interface QcowParts {
+  readonly file: Child;
+  readonly subject: string;
+  readonly geometry: Geometry;
+  readonly writable: boolean;
+  readonly backingFilename: string | undefined;
+}
+
+/** Entries that a placement is to get at commit. */
+class Entries {
+  readonly slice: TableSlice;
+  readonly at: number;
+
+  constructor(slice: TableSlice, at: number) {
+    this.slice = slice;
+    this.at = at;
+  }
+}
+
+/**
+ * qcow version 1. An L2 entry is 0 (not here), the offset of a cluster, or with bit 63 set a compressed one:
+ *
+ *     63 | 62 .. 63-cluster_bits: length of the raw deflate stream | offset in the file
+ */
+export class QcowImage implements MappingDriver {
+  readonly family = 'mapping';
+  readonly limits: Limits;
+  readonly size: number;
+  private readonly parts: QcowParts;
+  private readonly clusterSize: number;
+  private readonly tables: TwoLevelTables;
+  private readonly allocator: AppendAllocator | undefined;
+  private readonly cache = new DecompressedCache();
+
+  constructor(parts: QcowParts) {
+    const { file, subject, geometry, writable } = parts;
+    this.parts = parts;
+    this.size = geometry.size;
+    this.clusterSize = geometry.clusterSize;
+    this.limits = limits({ allocationUnit: geometry.clusterSize });
+    this.allocator = writable ? new AppendAllocator(file, 0, geometry.clusterSize) : undefined;
+    this.tables = new TwoLevelTables({
+      file,
+      subject,
+      littleEndian: false,
+      l1Offset: geometry.l1Offset,
+      l2Entries: geometry.l2Entries,
+      l2Alignment: 8,
+      allocator: this.allocator,
+    });
+  }
+
+  tryMap(offset: number, max: number, out: Extent): boolean {
+    const { clusterSize, tables } = this;
+    const cluster = Math.floor(offset / clusterSize);
+    const inside = offset - cluster * clusterSize;
+    const length = Math.min(max, this.size - offset);
+    const found = tables.locate(cluster);
+    if (found === 'none') {
+      return out.setUnallocated(Math.min(length, tables.runInTable(cluster) * clusterSize - inside));
+    }
+    const { slice, at } = tables;
+    if (!found || slice === undefined) return false;
+    const clusters = Math.min(tables.runInSlice, Math.ceil((inside + length) / clusterSize));
+    const run = Math.min(length, this.run(slice.bytes, at, clusters) * clusterSize - inside);
+    if (slice.bytes.readUInt32BE(at) >= COMPRESSED_BIT) return out.setOpaque(run, true);
+    const place = this.place(slice.bytes, at, cluster);
+    if (place === 0) return out.setUnallocated(run);
+    return out.setData(this.parts.file, place + inside, run, true);
+  }
+
+  async load(): Promise<void> {
+    await Promise.all([this.tables.load(), this.allocator?.load()]);
+  }
+
+  tryAllocate(offset: number, length: number, out: Placement): boolean {
+    const { clusterSize, tables, allocator } = this;
+    if (allocator === undefined)
+      throw new BlockError('EROFS', `Cannot write to "${this.parts.subject}": it is read-only`);
+    if (!tables.hasRoom) return false;
+    const cluster = Math.floor(offset / clusterSize);
+    let found = tables.locate(cluster);
+    if (found === 'none') found = tables.tryMakeTable(cluster) && tables.locate(cluster) === true;
+    const { slice, at } = tables;
+    if (!found || slice === undefined) return false;
+    const last = Math.floor((offset + length - 1) / clusterSize);
+    const wanted = this.runWithoutPlace(slice.bytes, at, Math.min(tables.runInSlice, last - cluster + 1));
+    if (!allocator.tryTake(wanted * clusterSize, out)) return false;
+    out.start = cluster * clusterSize;
+    out.token = new Entries(slice, at);
+    slice.pins += 1;
+    return true;
+  }
+
+  commit(place: Placement): void {
+    const { token } = place;
+    if (!(token instanceof Entries)) return;
+    const { slice, at } = token;
+    const count = place.length / this.clusterSize;
+    for (let index = 0; index < count; index += 1) {
+      writeU64BE(slice.bytes, place.offset + index * this.clusterSize, at + index * 8);
+    }
+    slice.pins -= 1;
+    this.tables.markDirty(slice, at, count * 8);
+  }
+
+  abort(place: Placement): void {
+    if (place.token instanceof Entries) place.token.slice.pins -= 1;
+    this.allocator?.giveBack(place.offset, place.length);
+  }
+
+  async readOpaque(bytes: Buffer, offset: number): Promise<void> {
+    await readBlocks(bytes, offset, this.clusterSize, (cluster) => this.decompressed(cluster));
+  }
+
+  tryReadOpaque(bytes: Buffer, at: number, length: number, offset: number): boolean {
+    return tryReadBlocks({ bytes, at, length }, offset, this.clusterSize, (cluster) => {
+      if (this.tables.locate(cluster) !== true || this.tables.slice === undefined) return undefined;
+      return this.cache.get(this.compressedPlace(this.tables.slice.bytes, this.tables.at).offset);
+    });
+  }
+
+  async flush(): Promise<void> {
+    await this.tables.writeBack();
+    await this.parts.file.flush();
+  }
+
+  async close(): Promise<void> {
+    if (this.allocator === undefined) return;
+    try {
+      await this.flush();
+    } finally {
+      await this.allocator.trim();
+    }
+  }
+
+  info(): Promise<ImageInfo> {
+    const { backingFilename } = this.parts;
+    const info = { clusterSize: this.clusterSize, encrypted: false };
+    return Promise.resolve(backingFilename === undefined ? info : { ...info, backingFilename });
+  }
+
+  /** Clusters from `at` on that are of one kind, and for data one behind the other. */
+  private run(bytes: Buffer, at: number, max: number): number {
+    const high = bytes.readUInt32BE(at);
+    const isCompressed = high >= COMPRESSED_BIT;
+    const first = readU64BE(bytes, at);
+    const step = first === 0 ? 0 : this.clusterSize;
+    let count = 1;
+    for (let next = at + 8; count < max; next += 8, count += 1) {
+      if (
+        isCompressed
+          ? bytes.readUInt32BE(next) < COMPRESSED_BIT
+          : readU64BE(bytes, next) !== first + count * step
+      )
+        break;
+    }
+    return count;
+  }
+
+  private runWithoutPlace(bytes: Buffer, at: number, max: number): number {
+    let count = 1;
+    for (let next = at + 8; count < max; next += 8, count += 1) {
+      if (bytes.readUInt32BE(next) < COMPRESSED_BIT && readU64BE(bytes, next) !== 0) break;
+    }
+    return count;
+  }
+
+  private place(bytes: Buffer, at: number, cluster: number): number {
+    const place = readU64BE(bytes, at);
+    if (place % 512 === 0 && place < this.parts.file.size) return place;
+    const is = `L2 entry of cluster ${cluster} is ${showU64(bytes, at, false)}`;
+    throw damaged(this.parts.subject, is, `must be a multiple of 512 below ${this.parts.file.size}`);
+  }
+
+  private compressedPlace(bytes: Buffer, at: number): { offset: number; length: number } {
+    const entry = bytes.readBigUInt64BE(at);
+    const offsetBits = BigInt(63 - this.parts.geometry.clusterBits);
+    const length = Number((entry >> offsetBits) & BigInt(this.clusterSize - 1));
+    return { offset: Number(entry & ((1n << offsetBits) - 1n)), length };
+  }
+
+  private async decompressed(cluster: number): Promise<Buffer> {
+    while (this.tables.locate(cluster) === false) await this.tables.load();
+    const { slice, at } = this.tables;
+    if (slice === undefined) return Buffer.alloc(0);
+    const { offset, length } = this.compressedPlace(slice.bytes, at);
+    return this.cache.fetch(offset, () => this.inflate(cluster, offset, length));
+  }
+
+  private async inflate(cluster: number, offset: number, length: number): Promise<Buffer> {
+    const { file, subject } = this.parts;
+    if (length === 0 || offset + length > file.size) {
+      const is = `compressed cluster ${cluster} has ${length} bytes at ${offset}`;
+      throw damaged(subject, is, `must lie inside the file (${file.size} bytes)`);
+    }
+    const packed = Buffer.allocUnsafe(length);
+    await file.read(packed, offset);
+    const plain = await inflate(packed, { maxOutputLength: this.clusterSize }).catch((error: unknown) => {
+      throw damaged(
+        subject,
+        `compressed cluster ${cluster} at ${offset}: ${String(error)}`,
+        'must be a deflate stream',
+      );
+    });
+    if (plain.length === this.clusterSize) return plain;
+    const is = `compressed cluster ${cluster} at ${offset} unpacks to ${plain.length} bytes`;
+    throw damaged(subject, is, `must be ${this.clusterSize}`);
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * Blocks that took work to get (decompressed), shared by whoever asks for them while they are in memory.
+ * Bounded by bytes, least recently used first out; the newest stays whatever its size.
+ */
+const DEFAULT_BYTES = 32 * 1024 * 1024;
+/** Blocks of one request that are worked on at once: enough to keep every thread of the pool busy. */
+const PARALLEL = 16;
+const PARALLEL_BYTES = 16 * 1024 * 1024;
+
+export class DecompressedCache {
+  private readonly maxBytes: number;
+  private readonly blocks = new Map<number, Buffer>();
+  private readonly underWay = new Map<number, Promise<Buffer>>();
+  private bytes = 0;
+
+  constructor(maxBytes = DEFAULT_BYTES) {
+    this.maxBytes = maxBytes;
+  }
+
+  /** The block if it is here; its bytes must not be changed. */
+  get(key: number): Buffer | undefined {
+    const block = this.blocks.get(key);
+    if (block === undefined) return undefined;
+    this.blocks.delete(key);
+    this.blocks.set(key, block);
+    return block;
+  }
+
+  /** The block, made by `make` unless it is here or being made already. A failure is not remembered. */
+  fetch(key: number, make: () => Promise<Buffer>): Promise<Buffer> {
+    const block = this.get(key);
+    if (block !== undefined) return Promise.resolve(block);
+    const known = this.underWay.get(key);
+    if (known !== undefined) return known;
+    const making = make()
+      .then((made) => this.keep(key, made))
+      .finally(() => this.underWay.delete(key));
+    this.underWay.set(key, making);
+    return making;
+  }
+
+  private keep(key: number, block: Buffer): Buffer {
+    this.blocks.set(key, block);
+    this.bytes += block.length;
+    for (const [oldest, { length }] of this.blocks) {
+      if (this.bytes <= this.maxBytes || oldest === key) break;
+      this.blocks.delete(oldest);
+      this.bytes -= length;
+    }
+    return block;
+  }
+}
+
+/**
+ * Fills `bytes` from blocks of `unit` bytes of the node's address space; neighbours are got in parallel.
+ * `get` answers with a whole block, which may be shorter at the end of the disk.
+ */
+export async function readBlocks(
+  bytes: Buffer,
+  offset: number,
+  unit: number,
+  get: (index: number) => Promise<Buffer>,
+): Promise<void> {
+  const first = Math.floor(offset / unit);
+  const last = Math.floor((offset + bytes.length - 1) / unit);
+  const parallel = Math.max(1, Math.min(PARALLEL, Math.floor(PARALLEL_BYTES / unit)));
+  const copy = async (index: number): Promise<void> => {
+    const block = await get(index);
+    const start = index * unit;
+    const from = Math.max(offset, start);
+    const to = Math.min(offset + bytes.length, start + unit);
+    const end = bytes.subarray(from - offset, to - offset);
+    end.fill(0, block.copy(end, 0, from - start, to - start));
+  };
+  for (let index = first; index <= last; index += parallel) {
+    const count = Math.min(parallel, last - index + 1);
+    await Promise.all(Array.from({ length: count }, (_, step) => copy(index + step)));
+  }
+}
+
+/** The same from blocks in memory; false when one is missing. */
+export function tryReadBlocks(
+  target: { bytes: Buffer; at: number; length: number },
+  offset: number,
+  unit: number,
+  get: (index: number) => Buffer | undefined,
+): boolean {
+  const end = offset + target.length;
+  for (let from = offset; from < end;) {
+    const index = Math.floor(from / unit);
+    const block = get(index);
+    if (block === undefined) return false;
+    const start = index * unit;
+    const to = Math.min(end, start + unit);
+    const at = target.at + from - offset;
+    const copied = block.copy(target.bytes, at, from - start, to - start);
+    target.bytes.fill(0, at + copied, at + to - from);
+    from = to;
+  }
+  return true;
+}
