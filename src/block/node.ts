@@ -12,7 +12,7 @@ import { MappedIo } from './mapped.ts';
 import type { NodeIo } from './node-io.ts';
 import { RangeLocks } from './ranges.ts';
 import { RequestIo } from './request-io.ts';
-import { readAligned, writeAligned } from './read-modify-write.ts';
+import { outsideUnits, readAligned, writeAligned } from './read-modify-write.ts';
 import type { CommonOptions } from './schema.ts';
 import { chainStatus } from './status.ts';
 import { isZero, writeZeroBytes } from './zero.ts';
@@ -281,7 +281,7 @@ export class Node implements ChildParent {
 
   private async discardStep(offset: number, length: number): Promise<void> {
     try {
-      await this.io.discard(offset, length);
+      await outsideUnits(this.io, this.alignLocks, { offset, length }, () => this.io.discard(offset, length));
     } catch (error) {
       if (!(error instanceof BlockError) || error.code !== 'ENOTSUP') throw error;
     }

@@ -54,6 +54,28 @@ export async function writeAligned(
   }
 }
 
+/**
+ * Runs a change that is no write (zeroes, discard) with no read-modify-write under way in a unit it touches: one that
+ * had read before would write the old bytes back.
+ */
+export async function outsideUnits(
+  io: NodeIo,
+  locks: RangeLocks,
+  range: { offset: number; length: number },
+  run: () => Promise<void>,
+): Promise<void> {
+  if (io.limits.requestAlignment === 1) {
+    await run();
+    return;
+  }
+  const lock = await locks.acquire(range.offset, range.length, false);
+  try {
+    await run();
+  } finally {
+    lock.release();
+  }
+}
+
 async function inSteps(
   io: NodeIo,
   total: number,

@@ -2,7 +2,7 @@ import { ZeroFlag } from './driver.ts';
 import { BlockError } from './errors.ts';
 import type { NodeIo } from './node-io.ts';
 import type { RangeLocks } from './ranges.ts';
-import { writeAligned } from './read-modify-write.ts';
+import { outsideUnits, writeAligned } from './read-modify-write.ts';
 import { alignDown, alignUp } from '../util/sizes.ts';
 
 const CHUNK = 1024 * 1024;
@@ -39,7 +39,9 @@ export async function writeZeroBytes(
   for (let at = start; at < stop; at += step) {
     const piece = Math.min(step, stop - at);
     try {
-      await io.writeZeroes(at, piece, flags & ~ZeroFlag.fua);
+      await outsideUnits(io, locks, { offset: at, length: piece }, () =>
+        io.writeZeroes(at, piece, flags & ~ZeroFlag.fua),
+      );
     } catch (error) {
       if (!(error instanceof BlockError) || error.code !== 'ENOTSUP') throw error;
       if ((flags & ZeroFlag.noFallback) !== 0) throw error;
