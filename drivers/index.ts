@@ -1,5 +1,6 @@
 import type { Driver } from '../src/block/driver.ts';
 import { qcowDriver } from './format/qcow/index.ts';
+import { luksDriver } from './format/luks.ts';
 import { rawDriver } from './format/raw.ts';
 import { vdiDriver } from './format/vdi/driver.ts';
 import { fileDriver } from './protocol/file.ts';
@@ -11,6 +12,7 @@ import { nullAioDriver, nullCoDriver } from './protocol/null.ts';
 export const DRIVERS: readonly Driver[] = [
   qcowDriver,
   rawDriver,
+  luksDriver,
   vdiDriver,
   fileDriver,
   hostDeviceDriver,

@@ -10,8 +10,10 @@ export const TEST_TOOLS = {
   fio: 'fio',
   'mkfs.ext4': 'e2fsprogs',
   'mkfs.xfs': 'xfsprogs',
+  xfs_repair: 'xfsprogs',
   fusermount3: 'fuse3',
   losetup: 'mount',
+  fstrim: 'util-linux',
   nbdkit: 'nbdkit',
   nbdcopy: 'libnbd-bin',
 };

@@ -10,13 +10,18 @@ import { root } from './project.mjs';
 
 const ava = 'node_modules/ava/entrypoints/cli.mjs';
 
-/** Each: what it needs beside node_modules, and what Node 24 then runs. `cwd` is where the user stood. */
+/** Each: what it needs beside node_modules, and what Node 24 then runs; with `cwd` where the user stood. */
 const TASKS = {
   mount: { built: true, fuse: true, cwd: true, command: (args) => mountCommand(args) },
   unmount: { built: true, cwd: true, command: (args) => ['dist/blockfuse.js', 'unmount', ...args] },
   blockfuse: { built: true, cwd: true, command: (args) => ['dist/blockfuse.js', ...args] },
   test: { built: true, tools: true, command: (args) => [ava, ...args] },
-  'test:soak': { built: true, tools: true, command: (args) => ['test/soak/run.ts', ...args] },
+  'test:soak': {
+    built: true,
+    tools: true,
+    env: { BLOCKFUSE_SOAK: '1' },
+    command: (args) => [ava, '--timeout=30m', ...args],
+  },
   bench: { built: true, tools: true, command: (args) => ['test/bench/run.ts', ...args] },
   ci: { built: true, tools: true, command: (args) => ['packaging/scripts/ci.mjs', ...args] },
   build: { command: () => ['packaging/scripts/build.mjs'] },
@@ -35,13 +40,14 @@ function main([name, ...args]) {
   if (task.fuse) warnWithoutFusermount();
   if (task.built) ensureBuilt(node);
   const [script, ...rest] = task.command(args);
-  run(node, [`${root}/${script}`, ...rest], task.cwd ? (process.env.INIT_CWD ?? process.cwd()) : root);
+  const cwd = task.cwd ? (process.env.INIT_CWD ?? process.cwd()) : root;
+  run(node, [`${root}/${script}`, ...rest], { cwd, env: task.env });
 }
 
 /** The nearest thing to exec: same terminal, signals passed on, same exit code. */
-function run(node, argv, cwd) {
+function run(node, argv, { cwd, env }) {
   const path = `${root}/node_modules/.bin:${process.env.PATH}`;
-  const child = spawn(node, argv, { cwd, stdio: 'inherit', env: { ...process.env, PATH: path } });
+  const child = spawn(node, argv, { cwd, stdio: 'inherit', env: { ...process.env, ...env, PATH: path } });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal));
   child.on('error', (error) => fail(error.message));
   child.on('exit', (code, signal) => {

@@ -48,6 +48,8 @@ export interface Command<Given extends Options = Options> {
 export interface Call<Given extends Options = Options> {
   readonly arguments: readonly string[];
   readonly options: OptionValues<Given>;
+  /** Words of `-o` that are no options of ours. */
+  readonly mountWords: readonly string[];
 }
 
 /** Declares a command; the types of its options follow from their schemas. */

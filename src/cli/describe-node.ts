@@ -1,6 +1,7 @@
 import path from 'node:path';
 import type { ImageInfo, SnapshotInfo } from '../block/driver.ts';
 import type { Node } from '../block/node.ts';
+import { allocatedSize } from './storage.ts';
 
 /** One image in the shape of `qemu-img info --output=json`; keys that do not apply are left out. */
 export type ImageDescription = Readonly<Record<string, unknown>>;
@@ -29,17 +30,7 @@ export async function describeNode(node: Node): Promise<ImageDescription> {
 
 /** The file name at the bottom of the node, or a JSON name for what has none. */
 function filenameOf(node: Node): string {
-  if (node.impl.filename !== undefined) return node.impl.filename;
-  const below = node.children.get('file') ?? [...node.children.values()].find((child) => child !== node.cow);
-  return below === undefined ? `json:${JSON.stringify(node.options)}` : filenameOf(below.node);
-}
-
-/** Bytes on the medium of the image alone, its backing chain left out. */
-function allocatedSize(node: Node): number | undefined {
-  if (node.impl.allocatedSize !== undefined) return node.impl.allocatedSize();
-  const own = [...node.children.values()].filter((child) => child !== node.cow);
-  const sizes = own.map((child) => allocatedSize(child.node)).filter((size) => size !== undefined);
-  return sizes.length === 0 ? undefined : sizes.reduce((sum, size) => sum + size, 0);
+  return node.filename === '' ? `json:${JSON.stringify(node.options)}` : node.filename;
 }
 
 function fullBackingFilename(filename: string, info: ImageInfo): string | undefined {

@@ -77,8 +77,8 @@ export const mountCommand = defineCommand({
     },
     { command: 'blockfuse mount -U vm.qcow2 /mnt/vm', text: 'Look at the disk of a VM that runs' },
   ],
-  run: async ({ arguments: [image = '', mountpoint = ''], options }) => {
-    const request = serveRequest(image, mountpoint, options);
+  run: async ({ arguments: [image = '', mountpoint = ''], options, mountWords }) => {
+    const request = { ...serveRequest(image, mountpoint, options), mountWords };
     if (options.foreground) {
       const { serveForeground } = await import('./server/serve.ts');
       return serveForeground(request);
@@ -91,7 +91,11 @@ export const mountCommand = defineCommand({
   },
 });
 
-function serveRequest(image: string, mountpoint: string, values: MountValues): ServeRequest {
+function serveRequest(
+  image: string,
+  mountpoint: string,
+  values: MountValues,
+): Omit<ServeRequest, 'mountWords'> {
   const readOnly = values['read-only'] || values['force-share'];
   const { cache, writeThrough } = cacheOptions(values.cache);
   const node = nodeNameFor(image, values['node-name']);

@@ -5,7 +5,7 @@ import { describeSchema } from './describe-schema.ts';
 import type { Command, Option, Options, OptionValues } from './command.ts';
 import { UsageError } from './command.ts';
 import { COMMANDS } from './commands.ts';
-import { parseMountOptions } from './mount-options.ts';
+import { parseFuseStyle } from './mount-options.ts';
 import { complain, complainOf } from './output.ts';
 import { VERSION } from './version.ts';
 
@@ -90,8 +90,13 @@ async function runCommand(
 ): Promise<number> {
   const json = parsed['json'] === true;
   try {
-    const options = readOptions(command, parsed);
-    return await command.run({ arguments: given.filter((value) => typeof value === 'string'), options });
+    const fuseStyle = parseFuseStyle(
+      command.options,
+      Array.isArray(parsed['o']) ? parsed['o'].map(String) : [],
+    );
+    const options = readOptions(command, { ...parsed, ...fuseStyle.values });
+    const texts = given.filter((value) => typeof value === 'string');
+    return await command.run({ arguments: texts, options, mountWords: fuseStyle.words });
   } catch (error) {
     complainOf(error, json);
     if (!(error instanceof UsageError)) return 1;
@@ -100,13 +105,11 @@ async function runCommand(
   }
 }
 
-/** Every declared option through its schema, the ones of `-o` included. */
-function readOptions(command: Command, parsed: Readonly<Record<string, unknown>>): OptionValues<Options> {
-  const texts = parsed['o'];
-  const fromMount = Array.isArray(texts) ? parseMountOptions(command.options, texts.map(String)) : {};
+/** Every declared option through its schema. `given` has the long names, or commander's form of them. */
+function readOptions(command: Command, given: Readonly<Record<string, unknown>>): OptionValues<Options> {
   const values: Record<string, unknown> = {};
   for (const [name, option] of Object.entries(command.options)) {
-    const value = parsed[camelCase(name)] ?? fromMount[name];
+    const value = given[camelCase(name)] ?? given[name];
     const result = v.safeParse(option.schema, value);
     if (!result.success)
       throw new UsageError(`option --${name} is ${JSON.stringify(value)}, ${result.issues[0].message}`);

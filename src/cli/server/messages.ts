@@ -15,6 +15,8 @@ export interface ServeRequest {
   readonly allowOther: 'auto' | 'on' | 'off';
   /** Every write is on stable storage before it is answered. */
   readonly writeThrough: boolean;
+  /** Words of `-o` that are the mount's own. */
+  readonly mountWords: readonly string[];
   readonly pidFile?: string | undefined;
   readonly log?: string | undefined;
 }

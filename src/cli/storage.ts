@@ -1,0 +1,20 @@
+import type { Node } from '../block/node.ts';
+
+/** The nodes below (and with) `node` that store its own data: files, data files, extents; not its backing chain. */
+export function storageNodes(node: Node): Node[] {
+  const below = [...node.children.values()].filter((child) => child !== node.cow);
+  return below.length === 0 ? [node] : below.flatMap((child) => storageNodes(child.node));
+}
+
+/** Bytes that the image alone takes on its medium; undefined where that can't be told. */
+export function allocatedSize(node: Node): number | undefined {
+  const sizes = storageNodes(node).map(({ impl }) => impl.allocatedSize?.());
+  const known = sizes.filter((size) => size !== undefined);
+  return known.length === 0 ? undefined : known.reduce((sum, size) => sum + size, 0);
+}
+
+/** The name of the node's format, filters above it left out. */
+export function formatName(node: Node): string {
+  const filtered = node.driver.kind === 'filter' ? node.filteredChild().node : undefined;
+  return filtered === undefined ? node.driver.name : formatName(filtered);
+}
