@@ -1,6 +1,7 @@
 import type { Driver } from '../src/block/driver.ts';
 import { qcowDriver } from './format/qcow/index.ts';
 import { luksDriver } from './format/luks.ts';
+import { qcow2Driver } from './format/qcow2/driver.ts';
 import { rawDriver } from './format/raw.ts';
 import { vdiDriver } from './format/vdi/driver.ts';
 import { fileDriver } from './protocol/file.ts';
@@ -12,6 +13,7 @@ import { nullAioDriver, nullCoDriver } from './protocol/null.ts';
 export const DRIVERS: readonly Driver[] = [
   qcowDriver,
   rawDriver,
+  qcow2Driver,
   luksDriver,
   vdiDriver,
   fileDriver,

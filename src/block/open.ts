@@ -222,7 +222,7 @@ export class Opener {
     reference: ImageReference,
   ): Promise<Child | undefined> {
     const value = takeOption(opening.tree, name);
-    if (value === null) return undefined;
+    if (value === null || (value === undefined && reference.filename === '')) return undefined;
     const roles = reference.roles;
     if (typeof value === 'string') return this.openChild(opening, name, roles, value);
     if (value !== undefined && !isTree(value))

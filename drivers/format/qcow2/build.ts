@@ -1,0 +1,119 @@
+/** Puts the parts of an open image together; each knows only those it is given. */
+import { BlockError } from '../../../src/block/errors.ts';
+import { StandardAllocate } from './allocate.ts';
+import { ExtendedAllocate } from './allocate-extended.ts';
+import { Allocator } from './allocator.ts';
+import { CompressedReader } from './compressed.ts';
+import { DataDiscards } from './data-discards.ts';
+import { Frees } from './frees.ts';
+import type { DiscardPolicy } from './frees.ts';
+import { Housekeeping } from './housekeeping.ts';
+import type { Image } from './image.ts';
+import { L1Table } from './l1-table.ts';
+import { L2Cache } from './l2-cache.ts';
+import { L2Tables } from './l2-tables.ts';
+import { StandardMap } from './map.ts';
+import { ExtendedMap } from './map-extended.ts';
+import { MetadataClusters } from './metadata-clusters.ts';
+import type { CacheSizes } from './options.ts';
+import { RefcountGrowth } from './refcount-growth.ts';
+import { RefcountTable } from './refcount-table.ts';
+import { Refcounts } from './refcounts.ts';
+import { Release } from './release.ts';
+import type { SnapshotTable } from './snapshots.ts';
+import { Writeback } from './writeback.ts';
+import { StandardZero } from './zero.ts';
+import { ExtendedZero } from './zero-extended.ts';
+
+export interface Reader {
+  readonly l1: L1Table;
+  readonly l2: L2Cache;
+  readonly map: StandardMap | ExtendedMap;
+  readonly compressed: CompressedReader;
+}
+
+export interface Writer {
+  readonly allocate: StandardAllocate | ExtendedAllocate;
+  readonly zero: StandardZero | ExtendedZero;
+  readonly refcounts: Refcounts;
+  readonly allocator: Allocator;
+  readonly writeback: Writeback;
+  readonly release: Release;
+  readonly housekeeping: Housekeeping;
+}
+
+/** An image that is only read: nothing ever is dirty. */
+export async function buildReader(image: Image, sizes: CacheSizes): Promise<Reader> {
+  const l1 = await readL1(image);
+  return readerOf(image, l1, sizes, () => Promise.resolve());
+}
+
+function readerOf(image: Image, l1: L1Table, sizes: CacheSizes, makeRoom: () => Promise<void>): Reader {
+  const l2 = new L2Cache(image, l1, { capacity: sizes.slices, makeRoom });
+  const map = image.geometry.extendedL2 ? new ExtendedMap(image, l2) : new StandardMap(image, l2);
+  return { l1, l2, map, compressed: new CompressedReader(image, l2) };
+}
+
+export async function buildWriter(
+  image: Image,
+  parts: { sizes: CacheSizes; snapshots: SnapshotTable; policy: DiscardPolicy },
+): Promise<{ reader: Reader; writer: Writer }> {
+  const l1 = await readL1(image);
+  const table = await readRefcountTable(image);
+  const makeRoom = () => writeback.flush();
+  const reader = readerOf(image, l1, parts.sizes, makeRoom);
+  const refcounts = new Refcounts(image, table, { capacity: parts.sizes.pages, makeRoom });
+  const metadata = new MetadataClusters(image, { l1, refcountTable: table, snapshots: parts.snapshots });
+  const housekeeping = new Housekeeping(image.subject, makeRoom);
+  const freed = () => {
+    housekeeping.freed(release.pending);
+  };
+  const frees = new Frees(parts.policy, freed);
+  const dataDiscards = new DataDiscards(image.need, freed);
+  const growth: RefcountGrowth = new RefcountGrowth(image, {
+    refcounts,
+    metadata,
+    frees,
+    allocator: () => allocator,
+    writeback: () => writeback,
+  });
+  const allocator = new Allocator(image, { refcounts, metadata, cover: (cluster) => growth.cover(cluster) });
+  const release = new Release(image, { frees, dataDiscards, refcounts, allocator });
+  const writeback: Writeback = new Writeback({
+    image,
+    l1,
+    slices: reader.l2.store,
+    pages: refcounts.store,
+    refcountTable: table,
+    release,
+  });
+  const tables = new L2Tables(image, { l1, l2: reader.l2, allocator, metadata, frees });
+  const writing = { image, l2: reader.l2, tables, allocator, frees, dataDiscards };
+  const { extendedL2 } = image.geometry;
+  const allocate = extendedL2 ? new ExtendedAllocate(writing) : new StandardAllocate(writing);
+  const zero = extendedL2 ? new ExtendedZero(writing) : new StandardZero(writing);
+  return { reader, writer: { allocate, zero, refcounts, allocator, writeback, release, housekeeping } };
+}
+
+async function readL1(image: Image): Promise<L1Table> {
+  const { l1_table_offset: offset, l1_size: entries } = image.header.fields;
+  if (entries > 0) requireInside(image, 'l1_table_offset', offset);
+  const bytes = Buffer.alloc(entries * 8);
+  if (entries > 0) await image.file.read(bytes, offset);
+  return new L1Table(image, bytes, offset);
+}
+
+async function readRefcountTable(image: Image): Promise<RefcountTable> {
+  const { refcount_table_offset: offset, refcount_table_clusters: clusters } = image.header.fields;
+  requireInside(image, 'refcount_table_offset', offset);
+  const bytes = Buffer.alloc(clusters * image.geometry.clusterSize);
+  await image.file.read(bytes, offset);
+  return new RefcountTable(image, bytes, offset);
+}
+
+function requireInside(image: Image, field: string, offset: number): void {
+  const { size } = image.file;
+  if (offset < size) return;
+  const what = `${field} is ${offset}, must be inside the file, which has ${size} bytes`;
+  throw new BlockError('EINVAL', `Cannot open image "${image.subject}": ${what}`);
+}

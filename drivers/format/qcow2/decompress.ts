@@ -1,0 +1,44 @@
+import { inflateRaw, zstdDecompress } from 'node:zlib';
+import { zstdFrameLength } from './zstd-frame.ts';
+
+/** Fills exactly one cluster from its stored bytes, which may be followed by others; on the thread pool. */
+export type Decompress = (stored: Buffer, clusterSize: number) => Promise<Buffer>;
+
+/** Deflate without a header (specification: compression type 0). Writers use a window of 12 bits; any is read. */
+export function inflateCluster(stored: Buffer, clusterSize: number): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    inflateRaw(stored, { chunkSize: clusterSize, maxOutputLength: clusterSize }, (error, result) => {
+      if (error !== null) reject(error);
+      else resolve(checked(result, clusterSize));
+    });
+  });
+}
+
+/** One or more Zstandard frames. The decoder refuses bytes behind them, so they are cut off. */
+export async function unzstdCluster(stored: Buffer, clusterSize: number): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  let total = 0;
+  for (let at = 0; total < clusterSize;) {
+    const length = zstdFrameLength(stored, at);
+    if (length === 0) throw new RangeError(`no whole Zstandard frame at byte ${at} of ${stored.length}`);
+    const piece = await unzstd(stored.subarray(at, at + length), clusterSize - total);
+    pieces.push(piece);
+    total += piece.length;
+    at += length;
+  }
+  return pieces.length === 1 && pieces[0] !== undefined ? pieces[0] : Buffer.concat(pieces);
+}
+
+function unzstd(frame: Buffer, max: number): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    zstdDecompress(frame, { chunkSize: Math.max(64, max), maxOutputLength: max }, (error, result) => {
+      if (error !== null) reject(error);
+      else resolve(result);
+    });
+  });
+}
+
+function checked(result: Buffer, clusterSize: number): Buffer {
+  if (result.length === clusterSize) return result;
+  throw new RangeError(`it decompresses to ${result.length} bytes, must be ${clusterSize}`);
+}

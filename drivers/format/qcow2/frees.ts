@@ -1,0 +1,54 @@
+/** Host clusters whose name was taken out of a table in memory, not yet out of the one on disk. */
+export interface FreeRun {
+  readonly first: number;
+  count: number;
+  /** Give the space back to the host as well. */
+  readonly punch: boolean;
+}
+
+/** Why clusters are freed: the options tell for each whether the host gets the space back. */
+export type FreeReason = 'request' | 'snapshot' | 'other';
+
+export type DiscardPolicy = Readonly<Record<FreeReason, boolean>>;
+
+/**
+ *   commit/zero/discard -> pending -> (tables written and flushed) -> punched -> refcount one less -> may be given out again
+ *
+ * An entry may name a cluster that others use as well (snapshots): only the last one to go frees it.
+ */
+export class Frees {
+  readonly policies: DiscardPolicy;
+  private readonly changed: () => void;
+  private runs: FreeRun[] = [];
+  /** Clusters pending. */
+  count = 0;
+
+  /** @param changed called after each addition */
+  constructor(policy: DiscardPolicy, changed: () => void) {
+    this.policies = policy;
+    this.changed = changed;
+  }
+
+  add(first: number, count: number, reason: FreeReason): void {
+    this.append(first, count, this.policies[reason]);
+    this.changed();
+  }
+
+  take(): FreeRun[] {
+    const { runs } = this;
+    this.runs = [];
+    this.count = 0;
+    return runs;
+  }
+
+  putBack(runs: readonly FreeRun[]): void {
+    for (const run of runs) this.append(run.first, run.count, run.punch);
+  }
+
+  private append(first: number, count: number, punch: boolean): void {
+    this.count += count;
+    const last = this.runs.at(-1);
+    if (last !== undefined && last.first + last.count === first && last.punch === punch) last.count += count;
+    else this.runs.push({ first, count, punch });
+  }
+}

@@ -1,0 +1,37 @@
+import type { Child } from '../../../src/block/child.ts';
+import { encodeField } from './header.ts';
+import type { Header, HeaderFieldName } from './header.ts';
+
+/** The header in memory and on disk. Fields that we do not know keep their bytes. */
+export class HeaderBlock {
+  private readonly file: Child;
+  private readonly bytes: Buffer;
+  private fieldValues: Header;
+  private last: Promise<void> = Promise.resolve();
+
+  constructor(file: Child, bytes: Buffer, fields: Header) {
+    this.file = file;
+    this.bytes = Buffer.from(bytes.subarray(0, fields.header_length));
+    this.fieldValues = fields;
+  }
+
+  get fields(): Readonly<Header> {
+    return this.fieldValues;
+  }
+
+  /** Changes fields in memory and on disk, and flushes. When it rejects, memory is as before and the disk is either. */
+  update(changes: Partial<Header>): Promise<void> {
+    const run = this.last.then(() => this.write(changes));
+    this.last = run.catch(() => {});
+    return run;
+  }
+
+  private async write(changes: Partial<Header>): Promise<void> {
+    const next = Buffer.from(this.bytes);
+    for (const [name, value] of Object.entries(changes)) encodeField(next, name as HeaderFieldName, value);
+    await this.file.write(next, 0);
+    next.copy(this.bytes);
+    this.fieldValues = { ...this.fieldValues, ...changes };
+    await this.file.flush();
+  }
+}

@@ -1,0 +1,127 @@
+import debug from 'debug';
+import type { Child } from '../../../src/block/child.ts';
+import { BlockError } from '../../../src/block/errors.ts';
+import { Autoclear, AUTOCLEAR_KEPT, Compatible, Incompatible } from './features.ts';
+import type { Geometry } from './geometry.ts';
+import type { HeaderBlock } from './header-block.ts';
+import type { HeaderExtension } from './extensions.ts';
+import { Need } from './need.ts';
+
+const log = debug('blockfuse:qcow2');
+
+export interface ImageParts {
+  readonly subject: string;
+  readonly file: Child;
+  /** The external data file. */
+  readonly dataFile: Child | undefined;
+  readonly header: HeaderBlock;
+  readonly extensions: readonly HeaderExtension[];
+  readonly geometry: Geometry;
+  readonly writable: boolean;
+  readonly hasBacking: () => boolean;
+}
+
+/** What all parts of one open qcow2 image share. */
+export class Image {
+  readonly subject: string;
+  readonly file: Child;
+  /** Where guest clusters are: the external data file, or the image itself. */
+  readonly data: Child;
+  readonly external: boolean;
+  readonly header: HeaderBlock;
+  readonly extensions: readonly HeaderExtension[];
+  readonly geometry: Geometry;
+  readonly writable: boolean;
+  readonly need = new Need();
+  /** Whether anything lies below: an unallocated cluster is then not the same as zeroes. */
+  readonly hasBacking: () => boolean;
+  /** Bytes of the disk. */
+  size: number;
+  /** Bits of the header that promise what writing breaks are cleared; before that nothing may be written. */
+  prepared: boolean;
+  private damage: BlockError | undefined = undefined;
+  private preparing: Promise<void> | undefined = undefined;
+
+  constructor(parts: ImageParts) {
+    this.subject = parts.subject;
+    this.file = parts.file;
+    this.external = parts.dataFile !== undefined;
+    this.data = parts.dataFile ?? parts.file;
+    this.header = parts.header;
+    this.extensions = parts.extensions;
+    this.geometry = parts.geometry;
+    this.writable = parts.writable;
+    this.hasBacking = parts.hasBacking;
+    const { fields } = parts.header;
+    this.size = fields.size;
+    this.prepared = !this.lazyRefcounts && (fields.autoclear_features & ~AUTOCLEAR_KEPT) === 0n;
+  }
+
+  get lazyRefcounts(): boolean {
+    return (this.header.fields.compatible_features & Compatible.lazyRefcounts) !== 0n;
+  }
+
+  get rawData(): boolean {
+    return (this.header.fields.autoclear_features & Autoclear.rawDataFile) !== 0n;
+  }
+
+  get broken(): boolean {
+    return this.damage !== undefined;
+  }
+
+  /** To be called by each decision that changes metadata: true, or false with the need noted. Throws on a damaged image. */
+  tryPrepare(): boolean {
+    if (this.damage !== undefined) throw this.damage;
+    return this.prepared || this.need.want(() => this.prepare());
+  }
+
+  /**
+   * Damage found in use: throws EIO. A writable image gets the corrupt bit and refuses every later change of metadata.
+   * @param what the field, its value, and what was wanted
+   */
+  corrupt(what: string): never {
+    const error = new BlockError('EIO', `Cannot use image "${this.subject}": it is corrupt: ${what}`);
+    log('%s', error.message);
+    if (this.writable && this.damage === undefined) {
+      this.damage = error;
+      this.markCorrupt();
+    }
+    throw error;
+  }
+
+  /** Throws when damage was found: what is in memory must not reach the disk any more. */
+  requireSound(): void {
+    if (this.damage !== undefined) throw this.damage;
+  }
+
+  /** After a failure that leaves disk and memory in an unknown relation: no more changes. */
+  refuseWrites(error: BlockError): void {
+    this.damage ??= error;
+  }
+
+  private markCorrupt(): void {
+    const { fields } = this.header;
+    if (fields.version < 3) return;
+    const bits = fields.incompatible_features | Incompatible.corrupt;
+    this.header.update({ incompatible_features: bits }).catch((error: unknown) => {
+      log('corrupt bit of %s could not be set: %o', this.subject, error);
+    });
+  }
+
+  private prepare(): Promise<void> {
+    this.preparing ??= this.clearPromises().finally(() => {
+      this.preparing = undefined;
+    });
+    return this.preparing;
+  }
+
+  private async clearPromises(): Promise<void> {
+    const { fields } = this.header;
+    const dirty = this.lazyRefcounts ? Incompatible.dirty : 0n;
+    await this.header.update({
+      autoclear_features: fields.autoclear_features & AUTOCLEAR_KEPT,
+      incompatible_features: fields.incompatible_features | dirty,
+    });
+    this.prepared = true;
+  }
+}

@@ -1,0 +1,141 @@
+import type { Child } from '../../../src/block/child.ts';
+import type { MappingDriver, OpenContext } from '../../../src/block/driver.ts';
+import { BlockError } from '../../../src/block/errors.ts';
+import { Role } from '../../../src/block/permissions.ts';
+import { buildReader, buildWriter } from './build.ts';
+import { Qcow2Disk } from './disk.ts';
+import { parseExtensions } from './extensions.ts';
+import type { HeaderExtension } from './extensions.ts';
+import { Incompatible } from './features.ts';
+import { geometryOf } from './geometry.ts';
+import { checkHeader, checkHeaderBasics } from './header-check.ts';
+import { HeaderBlock } from './header-block.ts';
+import { decodeHeader, V2_LENGTH } from './header.ts';
+import type { Header } from './header.ts';
+import { Image } from './image.ts';
+import { imageInfo, namesInImage } from './info.ts';
+import type { NamesInImage } from './info.ts';
+import { cacheSizes, sliceSizeOption } from './options.ts';
+import type { Qcow2Options } from './options.ts';
+import { rebuildRefcounts } from './rebuild-refcounts.ts';
+import { readSnapshots } from './snapshots.ts';
+
+/** Enough for every header field and, in most images, all extensions. */
+const FIRST_READ = 4096;
+
+interface Head {
+  readonly header: Header;
+  readonly extensions: readonly HeaderExtension[];
+  readonly names: NamesInImage;
+  readonly bytes: Buffer;
+}
+
+export async function openQcow2(context: OpenContext<Qcow2Options>): Promise<MappingDriver> {
+  const { subject, options } = context;
+  const file = context.child('file');
+  const head = await readHead(file, subject);
+  const { header, extensions, names } = head;
+  const sliceWanted = sliceSizeOption(options, subject);
+  const writable = decideWritable(context, header);
+  const dataFile = await openDataFile(context, header, names);
+  await openBacking(context, names);
+  const image = new Image({
+    subject,
+    file,
+    dataFile,
+    header: new HeaderBlock(file, head.bytes, header),
+    extensions,
+    geometry: geometryOf(header, sliceWanted),
+    writable,
+    hasBacking: () => file.parent.parentNode?.cow !== undefined,
+  });
+  const { geometry } = image;
+  const sizes = cacheSizes(options, header, {
+    slice: geometry.sliceSize,
+    page: geometry.pageSize,
+    entry: geometry.entrySize,
+  });
+  const snapshots = await readSnapshots(file, header, subject);
+  const info = () => imageInfo(image.header.fields, names, snapshots.snapshots);
+  if (!writable) {
+    const reader = await buildReader(image, sizes);
+    return new Qcow2Disk({
+      image,
+      reader,
+      writer: undefined,
+      info,
+      cleanSeconds: options['cache-clean-interval'],
+    });
+  }
+  const unmap = context.common.discard === 'unmap';
+  const policy = {
+    request: options['pass-discard-request'] ?? unmap,
+    snapshot: options['pass-discard-snapshot'],
+    other: options['pass-discard-other'],
+  };
+  const { reader, writer } = await buildWriter(image, { sizes, snapshots, policy });
+  if ((header.incompatible_features & Incompatible.dirty) !== 0n) {
+    context.warn('the image was not closed properly: its refcounts are rebuilt');
+    await rebuildRefcounts(image, writer, snapshots);
+  }
+  return new Qcow2Disk({ image, reader, writer, info, cleanSeconds: options['cache-clean-interval'] });
+}
+
+async function readHead(file: Child, subject: string): Promise<Head> {
+  const first = Buffer.alloc(FIRST_READ);
+  await file.read(first, 0);
+  const header = decodeHeader(first);
+  checkHeaderBasics(header, subject);
+  const clusterSize = 2 ** header.cluster_bits;
+  const bytes =
+    clusterSize <= FIRST_READ ? first.subarray(0, clusterSize) : await readRest(file, first, clusterSize);
+  const { backing_file_offset: nameAt } = header;
+  const end = nameAt > 0 && nameAt < clusterSize ? nameAt : clusterSize;
+  const start = header.version === 2 ? V2_LENGTH : header.header_length;
+  const extensions = parseExtensions(bytes, start, end, subject);
+  checkHeader(header, extensions, subject);
+  return { header, extensions, names: namesInImage(header, extensions, bytes), bytes };
+}
+
+async function readRest(file: Child, first: Buffer, length: number): Promise<Buffer> {
+  const bytes = Buffer.alloc(length);
+  first.copy(bytes);
+  await file.read(bytes.subarray(first.length), first.length);
+  return bytes;
+}
+
+/** A corrupt image may be read, and written only by a repair. */
+function decideWritable(context: OpenContext<Qcow2Options>, header: Header): boolean {
+  const { readOnly, autoReadOnly } = context.common;
+  const corrupt = (header.incompatible_features & Incompatible.corrupt) !== 0n;
+  if (readOnly || !corrupt) return !readOnly;
+  const what = 'the corrupt bit is set';
+  if (!autoReadOnly) {
+    const text = `Cannot open image "${context.subject}" for writing: ${what}, must be clear; check and repair it first`;
+    throw new BlockError('EACCES', text);
+  }
+  context.warn(`${what}: opened read-only`);
+  return false;
+}
+
+async function openDataFile(
+  context: OpenContext<Qcow2Options>,
+  header: Header,
+  names: NamesInImage,
+): Promise<Child | undefined> {
+  if ((header.incompatible_features & Incompatible.dataFile) === 0n) return undefined;
+  const reference = { filename: names.dataFile ?? '', format: 'raw', roles: Role.data, writable: true };
+  const child = await context.openNamed('data-file', reference);
+  if (child !== undefined) return child;
+  const what = 'it keeps its data in an external file, option "data-file" must name it';
+  throw new BlockError('EINVAL', `Cannot open image "${context.subject}": ${what}`);
+}
+
+async function openBacking(context: OpenContext<Qcow2Options>, names: NamesInImage): Promise<void> {
+  await context.openNamed('backing', {
+    filename: names.backing ?? '',
+    format: names.backingFormat,
+    roles: Role.cow,
+    writable: false,
+  });
+}

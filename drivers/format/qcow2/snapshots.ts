@@ -1,0 +1,111 @@
+import type { Child } from '../../../src/block/child.ts';
+import type { SnapshotInfo } from '../../../src/block/driver.ts';
+import { BlockError } from '../../../src/block/errors.ts';
+import type { Header } from './header.ts';
+import { readU64, showU64 } from './u64.ts';
+import { alignUp } from '../../../src/util/sizes.ts';
+
+/** Entries of this length without id, name and extra data. Specification: "Snapshots". */
+const FIXED = 40;
+const EXTRA_MAX = 1024;
+const TABLE_MAX = 64 * 1024 * 1024;
+const L1_MAX = 32 * 1024 * 1024;
+const CHUNK = 1024 * 1024;
+
+export interface Snapshot extends SnapshotInfo {
+  readonly l1Offset: number;
+  readonly l1Entries: number;
+  /** Bytes of the disk when the snapshot was taken; the image's own where the entry does not say. */
+  readonly diskSize: number;
+}
+
+export interface SnapshotTable {
+  readonly snapshots: readonly Snapshot[];
+  /** Bytes. */
+  readonly length: number;
+}
+
+/** The snapshot table. Rejects when an entry breaks the specification or the whole takes over 64 MiB. */
+export async function readSnapshots(file: Child, header: Header, subject: string): Promise<SnapshotTable> {
+  const reader = new EntryReader(file, header.snapshots_offset, subject);
+  const snapshots: Snapshot[] = [];
+  for (let index = 0; index < header.nb_snapshots; index += 1) {
+    const fixed = Buffer.from(await reader.peek(FIXED));
+    const extra = fixed.readUInt32BE(36);
+    if (extra > EXTRA_MAX)
+      reader.refuse(`extra data of snapshot ${index} is ${extra} bytes, must be at most ${EXTRA_MAX}`);
+    const length = FIXED + extra + fixed.readUInt16BE(12) + fixed.readUInt16BE(14);
+    const snapshot = decodeEntry(await reader.peek(length), extra, header.size);
+    checkL1(snapshot, header, reader);
+    snapshots.push(snapshot);
+    reader.skip(alignUp(length, 8));
+  }
+  return { snapshots, length: reader.consumed };
+}
+
+function decodeEntry(entry: Buffer, extra: number, size: number): Snapshot {
+  const idAt = FIXED + extra;
+  const nameAt = idAt + entry.readUInt16BE(12);
+  return {
+    l1Offset: readU64(entry, 0),
+    l1Entries: entry.readUInt32BE(8),
+    id: entry.toString('utf8', idAt, nameAt),
+    name: entry.toString('utf8', nameAt, nameAt + entry.readUInt16BE(14)),
+    dateSec: entry.readUInt32BE(16),
+    dateNsec: entry.readUInt32BE(20),
+    vmClockNsec: entry.readBigUInt64BE(24),
+    vmStateSize: extra >= 8 ? readU64(entry, 40) : entry.readUInt32BE(32),
+    diskSize: extra >= 16 ? readU64(entry, 48) : size,
+    ...(extra >= 24 && showU64(entry, 56) !== '18446744073709551615'
+      ? { icount: entry.readBigUInt64BE(56) }
+      : {}),
+  };
+}
+
+function checkL1(snapshot: Snapshot, header: Header, reader: EntryReader): void {
+  const { name, l1Offset, l1Entries } = snapshot;
+  const cluster = 2 ** header.cluster_bits;
+  if (!(l1Offset >= cluster) || l1Offset % cluster !== 0) {
+    reader.refuse(
+      `L1 table of snapshot "${name}" is at ${l1Offset}, must be a multiple of the cluster size ${cluster}`,
+    );
+  }
+  if (l1Entries * 8 > L1_MAX) {
+    reader.refuse(`L1 table of snapshot "${name}" has ${l1Entries} entries, must be at most ${L1_MAX / 8}`);
+  }
+}
+
+/** Reads the table in chunks, since only its entries tell how long it is. */
+class EntryReader {
+  consumed = 0;
+  private readonly file: Child;
+  private readonly start: number;
+  private readonly subject: string;
+  private buffer = Buffer.alloc(0);
+
+  constructor(file: Child, start: number, subject: string) {
+    this.file = file;
+    this.start = start;
+    this.subject = subject;
+  }
+
+  /** The next `length` bytes. */
+  async peek(length: number): Promise<Buffer> {
+    if (this.consumed + length > TABLE_MAX) this.refuse(`the snapshot table is over ${TABLE_MAX} bytes long`);
+    if (this.buffer.length < length) {
+      const more = Buffer.alloc(Math.max(CHUNK, length) - this.buffer.length);
+      await this.file.read(more, this.start + this.consumed + this.buffer.length);
+      this.buffer = Buffer.concat([this.buffer, more]);
+    }
+    return this.buffer.subarray(0, length);
+  }
+
+  skip(length: number): void {
+    this.buffer = this.buffer.subarray(Math.min(length, this.buffer.length));
+    this.consumed += length;
+  }
+
+  refuse(what: string): never {
+    throw new BlockError('EINVAL', `Cannot open image "${this.subject}": ${what}`);
+  }
+}
