@@ -10,6 +10,7 @@ export class Places {
   readonly step: number;
   /** First position that was never given out. */
   end: number;
+  /** The lowest last: it is taken first, so that the end of the file gets free. */
   private readonly free: number[] = [];
   private freed: number[] = [];
 
@@ -53,6 +54,7 @@ export class Places {
 
   reuse(places: readonly number[]): void {
     for (const place of places) this.free.push(place);
+    if (places.length > 0) this.free.sort((one, other) => other - one);
   }
 
   keep(places: readonly number[]): void {
@@ -66,6 +68,7 @@ export class Places {
       this.free.pop();
       this.end -= this.step;
     }
+    this.free.reverse();
   }
 
   get freePlaces(): readonly number[] {
