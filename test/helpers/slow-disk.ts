@@ -70,6 +70,16 @@ class SlowDisk implements RequestDriver {
     await this.delay();
   }
 
+  /** Takes any range, as fallocate does, whatever the alignment of reads and writes. */
+  async writeZeroes(offset: number, length: number): Promise<void> {
+    await this.delay();
+    if (this.random.chance(0.3))
+      throw new BlockError('ENOTSUP', 'Cannot write zeroes to "slow": not in the mood');
+    this.grow(offset + length);
+    this.bytes.fill(0, offset, offset + length);
+    await this.delay();
+  }
+
   async discard(offset: number, length: number): Promise<void> {
     this.check(offset, length);
     await this.delay();
