@@ -1,4 +1,4 @@
-import type { MappingDriver, OpenContext } from '../../src/block/driver.ts';
+import type { CreateContext, MappingDriver, OpenContext } from '../../src/block/driver.ts';
 import { defineDriver } from '../../src/block/driver.ts';
 import { BlockError } from '../../src/block/errors.ts';
 import type { Extent } from '../../src/block/extent.ts';
@@ -7,7 +7,7 @@ import type { Limits } from '../../src/block/limits.ts';
 import { NO_LIMITS } from '../../src/block/limits.ts';
 import { Role } from '../../src/block/permissions.ts';
 import type { OptionsOf } from '../../src/block/schema.ts';
-import { optional, size } from '../../src/block/schema.ts';
+import { choice, optional, size } from '../../src/block/schema.ts';
 
 const OPTIONS = {
   offset: optional(size('First byte of the file that belongs to the disk'), 0),
@@ -72,6 +72,27 @@ function open(context: OpenContext<OptionsOf<typeof OPTIONS>>): Promise<MappingD
   return Promise.resolve(new RawImage(file, offset, window));
 }
 
+const CREATE_OPTIONS = {
+  preallocation: optional(
+    choice(
+      ['off', 'falloc', 'full'],
+      'Space of the file: as it is written, reserved, or written with zeroes',
+    ),
+    'off',
+  ),
+};
+
+async function create(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void> {
+  const { file, size: bytes, options } = context;
+  await file.resize(bytes, true);
+  if (options['preallocation'] === 'falloc') await file.writeZeroes(0, bytes);
+  if (options['preallocation'] !== 'full') return;
+  const zeroes = Buffer.alloc(1024 * 1024);
+  for (let at = 0; at < bytes; at += zeroes.length) {
+    await file.write(zeroes.subarray(0, Math.min(zeroes.length, bytes - at)), at);
+  }
+}
+
 export const rawDriver = defineDriver({
   name: 'raw',
   kind: 'format',
@@ -81,5 +102,7 @@ export const rawDriver = defineDriver({
     file: { roles: Role.data | Role.primary, required: true, summary: 'The file that holds the disk' },
   },
   open,
+  createOptions: CREATE_OPTIONS,
+  create,
   childPermissions: (_name, _roles, parent) => parent,
 });

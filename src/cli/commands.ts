@@ -1,9 +1,14 @@
+import { checkCommand } from './check.ts';
 import type { Command } from './command.ts';
+import { compareCommand } from './compare.ts';
+import { convertCommand } from './convert.ts';
+import { createCommand } from './create.ts';
 import { formatsCommand } from './formats.ts';
 import { infoCommand } from './info.ts';
 import { listCommand } from './list.ts';
 import { mapCommand } from './map.ts';
 import { mountCommand } from './mount.ts';
+import { resizeCommand } from './resize.ts';
 import { unmountCommand } from './unmount.ts';
 
 /** Every command, in the order help shows them. */
@@ -13,5 +18,10 @@ export const COMMANDS: readonly Command[] = [
   listCommand,
   infoCommand,
   mapCommand,
+  createCommand,
+  checkCommand,
+  convertCommand,
+  compareCommand,
+  resizeCommand,
   formatsCommand,
 ];

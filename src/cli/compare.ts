@@ -1,0 +1,32 @@
+import { bool, optional, text } from '../block/schema.ts';
+import { defineCommand } from './command.ts';
+import { IMAGE_OPTIONS } from './image-arguments.ts';
+import { print, printJson } from './output.ts';
+
+export const compareCommand = defineCommand({
+  name: 'compare',
+  summary: 'Tell whether two images hold the same disk',
+  description: ['Exit codes as of "qemu-img compare": 0 the same, 1 different, 2 it could not be told.'],
+  arguments: [
+    { name: 'image', summary: 'An image' },
+    { name: 'other', summary: 'The image to compare it with' },
+  ],
+  options: {
+    ...IMAGE_OPTIONS,
+    'other-format': { schema: optional(text('Format of the other image')), value: 'name', short: 'F' },
+    strict: { schema: optional(bool('Different sizes are a difference'), false), short: 's' },
+    json: { schema: optional(bool('Print JSON'), false) },
+  },
+  examples: [{ command: 'blockfuse compare disk.vmdk disk.qcow2', text: 'Compare what two images read as' }],
+  run: async ({ arguments: [image = '', other = ''], options }) => {
+    const { compareImages } = await import('./compare-images.ts');
+    const { difference, sizesDiffer } = await compareImages(image, other, options);
+    const same = difference === undefined && !(options.strict && sizesDiffer);
+    if (options.json)
+      printJson({ identical: same, 'sizes-differ': sizesDiffer, difference: difference ?? null });
+    else if (difference !== undefined) print(`Content mismatch at offset ${difference}!`);
+    else print(same ? 'Images are identical.' : 'Images differ in size.');
+    if (sizesDiffer && same && !options.json) print('Their sizes differ; what one has more is zero.');
+    return same ? 0 : 1;
+  },
+});

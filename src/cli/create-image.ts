@@ -1,0 +1,63 @@
+/** Makes a new image file of any format that can be written. */
+import path from 'node:path';
+import type { Child } from '../block/child.ts';
+import type { Driver } from '../block/driver.ts';
+import { BlockError } from '../block/errors.ts';
+import type { Graph } from '../block/graph.ts';
+import { expandDotted, takeDeclared } from '../block/options.ts';
+import type { OptionsTree } from '../block/options.ts';
+import { createFile, fileKind } from '../sys/file.ts';
+import { doorTo } from './with-graph.ts';
+
+export interface NewImage {
+  readonly filename: string;
+  readonly format: string;
+  /** Bytes of the disk. */
+  readonly size: number;
+  readonly options: OptionsTree;
+}
+
+/** Creates the file (replacing one of that name) and the format's structures in it. Everything is closed and flushed. */
+export async function createImage(graph: Graph, image: NewImage): Promise<void> {
+  const driver = creator(graph, image.format);
+  const tree = structuredClone(expandDotted(image.options));
+  const options = takeDeclared(tree, driver.createOptions ?? {}, `new ${image.format} image`);
+  const [unknown] = Object.keys(tree);
+  if (unknown !== undefined) {
+    const known = Object.keys(driver.createOptions ?? {}).join(', ') || 'none';
+    const text = `format "${image.format}" has no option "${unknown}" to create with, only ${known}`;
+    throw new BlockError('EINVAL', `Cannot create "${image.filename}": ${text}`);
+  }
+  const files: Child[] = [];
+  const openNew = async (filename: string): Promise<Child> => {
+    if (fileKind(filename) !== 'block') await createFile(filename, 0, true);
+    const driverName = graph.setup.protocolFor?.(filename) ?? 'file';
+    const child = doorTo(graph, await graph.open({ driver: driverName, filename, discard: 'unmap' }), true);
+    files.push(child);
+    return child;
+  };
+  try {
+    const file = await openNew(image.filename);
+    const beside = (filename: string): Promise<Child> =>
+      openNew(path.resolve(path.dirname(path.resolve(image.filename)), filename));
+    await driver.create?.({ options, size: image.size, file, subject: image.filename, createFile: beside });
+    for (const child of files) await child.flush();
+  } finally {
+    for (const child of files) {
+      const { name } = child.node;
+      await graph.detach(child);
+      await graph.remove(name);
+    }
+  }
+}
+
+function creator(graph: Graph, format: string): Driver {
+  const driver = graph.drivers.get(format);
+  if (driver?.create !== undefined) return driver;
+  const known = [...graph.drivers.values()]
+    .filter((each) => each.create !== undefined)
+    .map((each) => each.name);
+  const what = driver === undefined ? 'there is no such format' : 'it is only read';
+  const text = `Cannot create an image of format "${format}": ${what}, created can be ${known.join(', ')}`;
+  throw new BlockError('ENOTSUP', text);
+}

@@ -1,0 +1,65 @@
+import * as v from 'valibot';
+import { bool, optional, size, text } from '../block/schema.ts';
+import { defineCommand, UsageError } from './command.ts';
+import { IMAGE_OPTIONS } from './image-arguments.ts';
+import { printJson } from './output.ts';
+import { parseKeyValues } from './key-values.ts';
+
+export const createCommand = defineCommand({
+  name: 'create',
+  summary: 'Create an empty image',
+  description: [
+    'The options of a format (-o) have the names that "qemu-img create" knows; a wrong one is answered by the list.',
+    'With a backing file the size may be left out: it is that of the backing file.',
+  ],
+  arguments: [
+    { name: 'image', summary: 'File to create; one of that name is replaced' },
+    { name: 'size', summary: 'Size of the disk in bytes, or with a suffix (k, M, G, T)', optional: true },
+  ],
+  options: {
+    format: { schema: optional(text('Format of the new image'), 'qcow2'), value: 'name', short: 'f' },
+    backing: {
+      schema: optional(text('Backing file, as the image is to name it')),
+      value: 'file',
+      short: 'b',
+    },
+    'backing-format': { schema: optional(text('Format of the backing file')), value: 'name', short: 'F' },
+    options: { schema: optional(text('Options of the format: key=value,...')), value: 'list', short: 'O' },
+    follow: IMAGE_OPTIONS.follow,
+    json: { schema: optional(bool('Print what was made as JSON'), false) },
+  },
+  examples: [
+    { command: 'blockfuse create disk.qcow2 20G', text: 'An empty qcow2 disk of 20 GiB' },
+    { command: 'blockfuse create -b base.qcow2 -F qcow2 top.qcow2', text: 'An overlay over base.qcow2' },
+    {
+      command: 'blockfuse create -f vmdk -O subformat=monolithicFlat disk.vmdk 1G',
+      text: 'With an option of the format',
+    },
+  ],
+  run: async ({ arguments: [image = '', sizeText], options }) => {
+    const { createNewImage } = await import('./create-command.ts');
+    const values = { format: undefined, 'force-share': false, follow: options.follow };
+    const made = await createNewImage(values, {
+      image,
+      size: sizeText === undefined ? undefined : readSize(sizeText),
+      format: options.format,
+      backing: options.backing,
+      backingFormat: options['backing-format'],
+      options: parseKeyValues(options.options ?? ''),
+    });
+    if (options.json) printJson(made);
+    return 0;
+  },
+});
+
+function readSize(given: string): number {
+  const bytes = parseSizeText(given);
+  if (bytes === undefined)
+    throw new UsageError(`the size is "${given}", must be bytes or a number with k, M, G or T`);
+  return bytes;
+}
+
+function parseSizeText(given: string): number | undefined {
+  const result = v.safeParse(size('size'), given);
+  return result.success ? result.output : undefined;
+}
