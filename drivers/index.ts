@@ -1,5 +1,5 @@
 import type { Driver } from '../src/block/driver.ts';
-import { qcowDriver } from './format/qcow/index.ts';
+import { qcowDriver } from './format/qcow/driver.ts';
 import { luksDriver } from './format/luks.ts';
 import { qcow2Driver } from './format/qcow2/driver.ts';
 import { rawDriver } from './format/raw.ts';

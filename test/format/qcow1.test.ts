@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import { qcowDriver } from '../../drivers/format/qcow/index.ts';
+import { qcowDriver } from '../../drivers/format/qcow/driver.ts';
 import { Random, seed } from '../helpers/random.ts';
 import { exercise, verify } from '../helpers/exercise.ts';
 import { childDisk } from '../helpers/graph.ts';
