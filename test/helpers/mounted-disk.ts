@@ -1,15 +1,17 @@
+import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import type { ExecutionContext } from 'ava';
 import type { Disk } from './exercise.ts';
 import { fallocate } from './fallocate.ts';
 
-/** A mounted file as a disk to exercise: read, write, fallocate and fsync as any program does them. */
+/** A mounted file as a disk to exercise: read, write, fallocate and fsync as any program does them. `flags`: O_DIRECT. */
 export async function mountedDisk(
   t: ExecutionContext,
   file: string,
+  flags = 0,
 ): Promise<Disk & { close(): Promise<void> }> {
-  const handle = await open(file, 'r+');
+  const handle = await open(file, constants.O_RDWR | flags);
   let closed: Promise<void> | undefined;
   const close = (): Promise<void> => (closed ??= handle.close());
   t.teardown(close);
