@@ -34,7 +34,7 @@ export function bool(description: string) {
 /** Bytes: a number, or text with a binary suffix (`64k`, `1M`, `2G`, `1T`). */
 export function size(description: string) {
   return v.pipe(
-    v.union([v.number(), v.string()]),
+    v.union([v.number(), v.string()], 'must be a size in bytes, such as 65536 or 64k'),
     v.rawTransform(({ dataset, addIssue, NEVER }): number => {
       const bytes = typeof dataset.value === 'number' ? dataset.value : parseSize(dataset.value);
       if (bytes !== undefined && Number.isSafeInteger(bytes) && bytes >= 0) return bytes;
@@ -48,10 +48,10 @@ export function size(description: string) {
 /** A whole number that is not a size, from `minimum` to `maximum`. */
 export function integer(description: string, minimum = 0, maximum: number = Number.MAX_SAFE_INTEGER) {
   return v.pipe(
-    v.union([
-      v.number(),
-      v.pipe(v.string(), v.regex(/^-?\d+$/, 'must be a whole number'), v.transform(Number)),
-    ]),
+    v.union(
+      [v.number(), v.pipe(v.string(), v.regex(/^-?\d+$/), v.transform(Number))],
+      'must be a whole number',
+    ),
     v.integer('must be a whole number'),
     v.minValue(minimum, `must be at least ${minimum}`),
     v.maxValue(maximum, `must be at most ${maximum}`),
