@@ -1,15 +1,22 @@
 import type { Need } from './need.ts';
 
+interface Hole {
+  readonly first: number;
+  readonly count: number;
+  readonly done: Promise<void>;
+}
+
 /**
  * Clusters of an external data file that the tables no longer name. Their place is fixed, so a new write to one must
- * not meet the hole punch: it takes the cluster out of the list, or waits while the hole is being made.
+ * not meet the hole punch: it takes the cluster out of the lists, or waits while its hole is being made.
  */
 export class DataDiscards {
   private readonly need: Need;
   private readonly changed: () => void;
   private pending = new Set<number>();
-  private punching: ReadonlySet<number> = new Set();
-  private done: Promise<void> = Promise.resolve();
+  /** Taken by writebacks, not yet punched. */
+  private readonly taken = new Set<Set<number>>();
+  private hole: Hole | undefined = undefined;
 
   constructor(need: Need, changed: () => void) {
     this.need = need;
@@ -27,44 +34,42 @@ export class DataDiscards {
 
   /** The cluster is about to be written to; false (need noted) while its hole is being made. */
   tryCancel(cluster: number): boolean {
-    if (this.punching.has(cluster)) return this.need.want(() => this.done);
+    const { hole } = this;
+    if (hole !== undefined && cluster >= hole.first && cluster < hole.first + hole.count) {
+      return this.need.want(() => hole.done);
+    }
     this.pending.delete(cluster);
+    for (const clusters of this.taken) clusters.delete(cluster);
     return true;
   }
 
+  /** To be given to `putBack` or `release` in the end. */
   take(): Set<number> {
     const taken = this.pending;
     this.pending = new Set();
+    if (taken.size > 0) this.taken.add(taken);
     return taken;
   }
 
-  putBack(clusters: ReadonlySet<number>): void {
+  putBack(clusters: Set<number>): void {
+    this.taken.delete(clusters);
     for (const cluster of clusters) this.pending.add(cluster);
   }
 
-  /** Runs `punch` for what was taken and is still unused; errors are those of a hint. */
+  /** Runs `punch` for what was taken and is still unused; its errors are those of a hint. */
   async release(
-    clusters: ReadonlySet<number>,
+    clusters: Set<number>,
     punch: (first: number, count: number) => Promise<void>,
   ): Promise<void> {
-    this.punching = clusters;
-    this.done = this.punchAll(clusters, punch).finally(() => {
-      this.punching = new Set();
-    });
-    await this.done;
-  }
-
-  private async punchAll(
-    clusters: ReadonlySet<number>,
-    punch: (first: number, count: number) => Promise<void>,
-  ): Promise<void> {
-    const sorted = [...clusters].sort((a, b) => a - b);
-    for (let at = 0; at < sorted.length;) {
-      const first = sorted[at] ?? 0;
-      let count = 1;
-      while (sorted[at + count] === first + count) count += 1;
-      await punch(first, count).catch(() => {});
-      at += count;
+    for (const first of [...clusters].sort((a, b) => a - b)) {
+      let count = 0;
+      while (clusters.delete(first + count)) count += 1;
+      if (count === 0) continue;
+      const done = punch(first, count).catch(() => {});
+      this.hole = { first, count, done };
+      await done;
+      this.hole = undefined;
     }
+    this.taken.delete(clusters);
   }
 }
