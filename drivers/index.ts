@@ -2,6 +2,7 @@ import type { Driver } from '../src/block/driver.ts';
 import { qcowDriver } from './format/qcow/driver.ts';
 import { luksDriver } from './format/luks.ts';
 import { qcow2Driver } from './format/qcow2/driver.ts';
+import { qedDriver } from './format/qed/driver.ts';
 import { rawDriver } from './format/raw.ts';
 import { vdiDriver } from './format/vdi/driver.ts';
 import { fileDriver } from './protocol/file.ts';
@@ -11,6 +12,7 @@ import { nullAioDriver, nullCoDriver } from './protocol/null.ts';
 
 /** Every driver of the program. A new driver is a new line here (test/rules compares the list with the folders). */
 export const DRIVERS: readonly Driver[] = [
+  qedDriver,
   qcowDriver,
   rawDriver,
   qcow2Driver,

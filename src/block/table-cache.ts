@@ -102,6 +102,12 @@ export class TableCache {
     await Promise.all(offsets.map((offset) => this.loadOnce(offset)));
   }
 
+  /** Drops every slice that nothing holds. */
+  forget(): void {
+    this.last = undefined;
+    for (const slice of this.slices.values()) if (!isHeld(slice)) this.slices.delete(slice.offset);
+  }
+
   takeDirty(): TakenBytes[] {
     const dirty = [...this.slices.values()].filter((slice) => slice.dirty);
     return dirty.sort((one, other) => one.offset - other.offset).map((slice) => this.take(slice));
@@ -163,7 +169,7 @@ export class TableCache {
     while (this.slices.size >= this.setup.maxSlices) {
       let oldest: TableSlice | undefined;
       for (const slice of this.slices.values()) {
-        if (slice.dirty || slice.writes > 0 || slice.pins > 0) continue;
+        if (isHeld(slice)) continue;
         if (oldest === undefined || slice.used < oldest.used) oldest = slice;
       }
       if (oldest === undefined) return;
@@ -172,3 +178,5 @@ export class TableCache {
     }
   }
 }
+
+const isHeld = (slice: TableSlice): boolean => slice.dirty || slice.writes > 0 || slice.pins > 0;

@@ -107,6 +107,12 @@ export class TwoLevelTables {
     this.l2.markDirty(slice, at, length);
   }
 
+  /** Forgets every table that is not dirty: somebody changed the file itself. */
+  forget(): void {
+    this.l1.forget();
+    this.l2.forget();
+  }
+
   async load(): Promise<void> {
     await Promise.all([this.l1.load(), this.l2.load()]);
   }
