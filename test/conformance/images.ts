@@ -68,4 +68,13 @@ export const SUBJECTS: readonly Subject[] = [
   }),
   qemuImage({ name: 'vdi', format: 'vdi', check: true }),
   qemuImage({ name: 'vdi fixed', format: 'vdi', create: 'static=on', check: true }),
+  qemuImage({ name: 'qcow', format: 'qcow' }),
+  qemuImage({ name: 'qed', format: 'qed', check: true, can: { grow: true } }),
+  qemuImage({
+    name: 'qed with 4 KiB clusters',
+    format: 'qed',
+    create: 'cluster_size=4096,table_size=2',
+    check: true,
+    can: { grow: true },
+  }),
 ];
