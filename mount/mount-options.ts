@@ -47,7 +47,7 @@ export function parseMountOptions(words: readonly string[]): MountOptions {
   const data: string[] = [];
   const values = new Map<string, string>();
   for (const word of words) {
-    const [key = '', value] = split(word);
+    const [key, value] = split(word);
     const flag = FLAGS.get(word);
     if (flag !== undefined) setFlag(flags, word, flag);
     else if (word === 'allow_other' || ((key === 'fsname' || key === 'subtype') && value !== undefined))

@@ -14,7 +14,7 @@ import { BlockError, errnoOf } from '../src/block/errors.ts';
 import type { FuseDevice } from '../src/sys/fuse-device.ts';
 import { inspectMountPoint, listMounts, PathHandle, setReadAhead } from '../src/sys/fuse-mountpoint.ts';
 import type { MountPoint } from '../src/sys/fuse-mountpoint.ts';
-import { BlockFile } from './block-file.ts';
+import type { BlockFile } from './block-file.ts';
 import type { MountOptions } from './mount-options.ts';
 import { parseMountOptions } from './mount-options.ts';
 import { Passthrough } from './passthrough.ts';
@@ -50,6 +50,8 @@ export interface Mounted {
   readonly closed: Promise<void>;
   /** EBUSY while somebody uses it, unless `lazy`. Await `closed` afterwards. */
   unmount(lazy?: boolean): Promise<void>;
+  /** Ends a mount that was detached while in use, once what is under way is answered: its users get errors from then on. */
+  stop(): void;
   /** The content of [offset, offset + length) or the size has changed by other ways: the kernel drops what it cached. */
   invalidate(file: BlockFile, offset?: number, length?: number): Promise<void>;
 }
@@ -92,7 +94,9 @@ async function serve(device: FuseDevice, parts: Parts): Promise<Mounted> {
   const session = new Session(device, state, {
     wantPassthrough: options.passthrough === true && process.geteuid?.() === 0,
   });
-  const closed = session.closed.then(parts.closePlace);
+  const closed = session.closed.then(() => {
+    parts.closePlace();
+  });
   const agreement = await session.ready;
   await raiseReadAhead(at.path);
   return {
@@ -100,6 +104,9 @@ async function serve(device: FuseDevice, parts: Parts): Promise<Mounted> {
     passthrough: agreement.passthrough,
     closed,
     unmount: (lazy = false) => disconnect(at.path, lazy),
+    stop: () => {
+      session.stop();
+    },
     invalidate: (file, offset = 0, length = 0) => invalidate(session, file, { offset, length }),
   };
 }

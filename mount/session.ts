@@ -18,7 +18,8 @@ import type { FuseDevice } from '../src/sys/fuse-device.ts';
 import { errnoName, errnoNumber } from '../src/sys/libc.ts';
 import { ReadPoll } from '../src/sys/poll.ts';
 import { BlockFile } from './block-file.ts';
-import { BufferPool, IoBuffer } from './io-buffer.ts';
+import { BufferPool } from './io-buffer.ts';
+import type { IoBuffer } from './io-buffer.ts';
 import { OPERATIONS } from './operations/index.ts';
 import { read, tryRead } from './operations/read.ts';
 import { decodeWrite, tryWrite, write } from './operations/write.ts';
@@ -62,6 +63,8 @@ export class Session {
   private readonly slow = new SlowRequests();
   private readonly view = new RequestView();
   private io: IoBuffer;
+  /** Units of work left until the event loop must have its turn. */
+  private budget = 0;
   private isThrottled = false;
   private isEnded = false;
   private readonly becomeReady = Promise.withResolvers<Agreement>();
@@ -79,7 +82,8 @@ export class Session {
     this.io = this.pool.take(MAX_PAYLOAD);
     this.poll = new ReadPoll(device.fd, {
       readable: () => {
-        this.serve();
+        this.budget = BATCH;
+        this.serve(false);
       },
       failed: (error) => {
         this.end(error);
@@ -87,26 +91,33 @@ export class Session {
     });
   }
 
+  /** Takes no more requests and closes when those under way are answered. Who has a file open gets errors from then on. */
+  stop(): void {
+    this.end('stopped');
+  }
+
   /** Sends a message that answers no request. */
   notify(message: Buffer): Promise<void> {
     return this.device.writeLater(message);
   }
 
-  /** One wake: requests until there are none for a while, or the batch is done. */
-  private serve(): void {
-    let misses = 0;
-    let budget = BATCH;
-    while (budget > 0 && !this.isThrottled && !this.isEnded) {
+  /**
+   * Requests until there are none for a while, or the batch of this wake is done.
+   * @param isExpecting an answer was just given, so a request is likely to come: worth spinning for
+   */
+  private serve(isExpecting: boolean): void {
+    let misses = isExpecting ? 0 : SPINS;
+    while (this.budget > 0 && !this.isThrottled && !this.isEnded) {
       const length = this.device.read(this.io.address - WRITE_PAYLOAD, MAX_PAYLOAD + WRITE_PAYLOAD);
       if (length > 0) {
         misses = 0;
-        budget -= 1 + (length >>> 16);
-        budget -= this.handle(length);
+        this.budget -= 1 + (length >>> 16);
+        this.budget -= this.handle(length);
       } else if (length < 0 && length !== -ENOENT) {
         this.end(length);
       } else {
         misses += 1;
-        if (budget === BATCH || this.slow.count > 0 || misses > SPINS) return;
+        if (misses > SPINS || this.slow.count > 0) return;
       }
     }
   }
@@ -268,6 +279,7 @@ export class Session {
   private endSlow(request: SlowRequest): void {
     this.slow.end(request);
     this.throttle();
+    if (this.slow.count === 0) this.serve(true);
   }
 
   /** Stops or goes on reading the device, by what slow requests hold. */

@@ -1,5 +1,6 @@
 import { BlockError } from '../../src/block/errors.ts';
-import { FuseDevice, mountFileSystem, openFuseDevice } from '../../src/sys/fuse-device.ts';
+import type { FuseDevice } from '../../src/sys/fuse-device.ts';
+import { mountFileSystem, openFuseDevice } from '../../src/sys/fuse-device.ts';
 import { FileType } from '../protocol/constants.ts';
 import type { MountPlan } from './plan.ts';
 

@@ -1,5 +1,6 @@
 /** fusermount3, the set-user-ID program that mounts for ordinary users and hands the device over. */
 import { spawn } from 'node:child_process';
+import type { ErrnoCode } from '../block/errors.ts';
 import { BlockError } from '../block/errors.ts';
 import { closeDescriptor, receiveDescriptor, socketPair } from './sockets.ts';
 
@@ -20,7 +21,7 @@ export async function helperMount(mountpoint: string, options: string): Promise<
     });
     const fd = outcome.code === 0 ? receiveDescriptor(ours) : undefined;
     if (fd !== undefined) return fd;
-    throw new BlockError('EPERM', `Cannot mount "${mountpoint}": ${reason(outcome)}`, { path: mountpoint });
+    throw failure('mount', mountpoint, outcome);
   } finally {
     closeDescriptor(ours);
   }
@@ -28,13 +29,21 @@ export async function helperMount(mountpoint: string, options: string): Promise<
 
 export async function helperUnmount(mountpoint: string, lazy: boolean): Promise<void> {
   const outcome = await runHelper([lazy ? '-uz' : '-u', '--', mountpoint], undefined);
-  if (outcome.code === 0) return;
-  const code = /busy/i.test(outcome.stderr) ? 'EBUSY' : 'EPERM';
-  throw new BlockError(code, `Cannot unmount "${mountpoint}": ${reason(outcome)}`, { path: mountpoint });
+  if (outcome.code !== 0) throw failure('unmount', mountpoint, outcome);
 }
 
-const reason = (outcome: Outcome): string =>
-  outcome.stderr.trim().split('\n').join('; ') || `fusermount3 ended with code ${outcome.code}`;
+/** The program only tells in words what went wrong. */
+function failure(action: string, mountpoint: string, outcome: Outcome): BlockError {
+  const words = outcome.stderr.trim().split('\n').join('; ');
+  const reason = words === '' ? `fusermount3 ended with code ${outcome.code}` : words;
+  return new BlockError(codeOf(words), `Cannot ${action} "${mountpoint}": ${reason}`, { path: mountpoint });
+}
+
+function codeOf(words: string): ErrnoCode {
+  if (/busy/i.test(words)) return 'EBUSY';
+  if (/permission denied|no write access/i.test(words)) return 'EACCES';
+  return 'EPERM';
+}
 
 async function runHelper(args: readonly string[], socket: number | undefined): Promise<Outcome> {
   for (const program of PROGRAMS) {

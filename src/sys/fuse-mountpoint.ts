@@ -24,16 +24,11 @@ export function inspectMountPoint(path: string): MountPoint {
 }
 
 function describe(error: unknown): string {
-  switch (errnoOf(error)) {
-    case 'ENOENT':
-      return 'there is no such directory or file';
-    case 'EACCES':
-      return 'permission denied';
-    case 'ENOTDIR':
-      return 'a part of the path is not a directory';
-    default:
-      return error instanceof Error ? error.message : String(error);
-  }
+  const code = errnoOf(error);
+  if (code === 'ENOENT') return 'there is no such directory or file';
+  if (code === 'EACCES') return 'permission denied';
+  if (code === 'ENOTDIR') return 'a part of the path is not a directory';
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** One line of /proc/self/mountinfo. */
