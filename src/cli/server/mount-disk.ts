@@ -135,6 +135,7 @@ function served({ graph, node, disk, mounted, path, request }: Parts): ServedDis
     unmounted: mounted.closed,
     unmount: async (lazy) => {
       await mounted.unmount(lazy);
+      if (lazy) mounted.stop();
       await mounted.closed;
     },
     close: async () => {
