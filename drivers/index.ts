@@ -1,10 +1,12 @@
 import type { Driver } from '../src/block/driver.ts';
-import { qcowDriver } from './format/qcow/driver.ts';
 import { luksDriver } from './format/luks.ts';
+import { qcowDriver } from './format/qcow/driver.ts';
 import { qcow2Driver } from './format/qcow2/driver.ts';
 import { qedDriver } from './format/qed/driver.ts';
+import { parallelsDriver } from './format/parallels/driver.ts';
 import { rawDriver } from './format/raw.ts';
 import { vdiDriver } from './format/vdi/driver.ts';
+import { vpcDriver } from './format/vpc/driver.ts';
 import { fileDriver } from './protocol/file.ts';
 import { hostDeviceDriver } from './protocol/host-device.ts';
 import { memDriver } from './protocol/mem.ts';
@@ -12,12 +14,14 @@ import { nullAioDriver, nullCoDriver } from './protocol/null.ts';
 
 /** Every driver of the program. A new driver is a new line here (test/rules compares the list with the folders). */
 export const DRIVERS: readonly Driver[] = [
-  qedDriver,
-  qcowDriver,
+  parallelsDriver,
   rawDriver,
   qcow2Driver,
-  luksDriver,
+  qcowDriver,
+  qedDriver,
   vdiDriver,
+  vpcDriver,
+  luksDriver,
   fileDriver,
   hostDeviceDriver,
   memDriver,

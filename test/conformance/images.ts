@@ -77,4 +77,11 @@ export const SUBJECTS: readonly Subject[] = [
     check: true,
     can: { grow: true },
   }),
+  qemuImage({ name: 'parallels', format: 'parallels', check: true }),
+  qemuImage({
+    name: 'parallels with 64 KiB clusters',
+    format: 'parallels',
+    create: 'cluster_size=64k',
+    check: true,
+  }),
 ];

@@ -1,0 +1,140 @@
+import { AppendAllocator } from '../../../src/block/append-allocator.ts';
+import type { Child } from '../../../src/block/child.ts';
+import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
+import { BlockError } from '../../../src/block/errors.ts';
+import type { Extent, Placement } from '../../../src/block/extent.ts';
+import type { Limits } from '../../../src/block/limits.ts';
+import { limits } from '../../../src/block/limits.ts';
+import type { TableSlice } from '../../../src/block/table-cache.ts';
+import { Bat } from './bat.ts';
+import type { Geometry, Header } from './header.ts';
+import { MAGIC_V2 } from './header.ts';
+import { InUseMark } from './in-use.ts';
+
+export interface ParallelsParts {
+  readonly file: Child;
+  readonly subject: string;
+  readonly header: Header;
+  readonly geometry: Geometry;
+  readonly writable: boolean;
+}
+
+/** BAT entries that a placement is to get at commit. */
+class Entries {
+  readonly slice: TableSlice;
+  readonly at: number;
+
+  constructor(slice: TableSlice, at: number) {
+    this.slice = slice;
+    this.at = at;
+  }
+}
+
+/** An expandable Parallels image: one table, clusters of any number of sectors. */
+export class ParallelsImage implements MappingDriver {
+  readonly family = 'mapping';
+  readonly limits: Limits;
+  readonly size: number;
+  readonly parts: ParallelsParts;
+  private readonly clusterSize: number;
+  private readonly bat: Bat;
+  private readonly allocator: AppendAllocator | undefined;
+  private readonly mark: InUseMark;
+
+  constructor(parts: ParallelsParts) {
+    const { file, subject, header, geometry, writable } = parts;
+    this.parts = parts;
+    this.size = geometry.size;
+    this.clusterSize = geometry.clusterSize;
+    this.limits = limits({ allocationUnit: geometry.clusterSize });
+    this.bat = new Bat(file, subject, geometry);
+    this.allocator = writable
+      ? new AppendAllocator(file, geometry.dataOffset, geometry.clusterSize)
+      : undefined;
+    this.mark = new InUseMark(file, header);
+  }
+
+  tryMap(offset: number, max: number, out: Extent): boolean {
+    const { clusterSize, bat } = this;
+    const cluster = Math.floor(offset / clusterSize);
+    if (!bat.locate(cluster)) return false;
+    const inside = offset - cluster * clusterSize;
+    const length = Math.min(max, this.size - offset);
+    const place = bat.place(cluster);
+    const run = Math.min(length, bat.run(Math.ceil((inside + length) / clusterSize)) * clusterSize - inside);
+    if (place === 0) return out.setUnallocated(run);
+    return out.setData(this.parts.file, place + inside, run, true);
+  }
+
+  async load(): Promise<void> {
+    await Promise.all([this.bat.load(), this.allocator?.load(), this.mark.load()]);
+  }
+
+  tryAllocate(offset: number, length: number, out: Placement): boolean {
+    const { clusterSize, bat, allocator } = this;
+    if (allocator === undefined)
+      throw new BlockError('EROFS', `Cannot write to "${this.parts.subject}": it is read-only`);
+    const cluster = Math.floor(offset / clusterSize);
+    if (!bat.hasRoom || !this.mark.tryNeed() || !bat.locate(cluster) || bat.slice === undefined) return false;
+    const last = Math.floor((offset + length - 1) / clusterSize);
+    if (!allocator.tryTake(bat.run(last - cluster + 1) * clusterSize, out)) return false;
+    this.checkReach(out);
+    out.start = cluster * clusterSize;
+    out.token = new Entries(bat.slice, bat.at);
+    bat.slice.pins += 1;
+    return true;
+  }
+
+  commit(place: Placement): void {
+    if (!(place.token instanceof Entries)) return;
+    const { slice, at } = place.token;
+    slice.pins -= 1;
+    this.bat.set(slice, at, place.offset, place.length / this.clusterSize);
+  }
+
+  abort(place: Placement): void {
+    if (place.token instanceof Entries) place.token.slice.pins -= 1;
+    this.allocator?.giveBack(place.offset, place.length);
+  }
+
+  async flush(): Promise<void> {
+    await this.bat.writeBack();
+    await this.parts.file.flush();
+  }
+
+  async close(): Promise<void> {
+    if (this.allocator === undefined) return;
+    try {
+      await this.flush();
+    } finally {
+      await this.allocator.trim();
+    }
+    await this.mark.clear();
+  }
+
+  /** Writes back and forgets the BAT: the file is then what counts. */
+  async settle(): Promise<void> {
+    await this.flush();
+    this.bat.forget();
+  }
+
+  info(): Promise<ImageInfo> {
+    const { header } = this.parts;
+    return Promise.resolve({
+      clusterSize: this.clusterSize,
+      dirty: this.mark.isSet,
+      formatSpecific: { version: header.magic === MAGIC_V2 ? 2 : 1, 'in-use': this.mark.isSet },
+    });
+  }
+
+  /** An entry has 32 bits: in version 1 it counts sectors, so a file has an end at 2 TiB. */
+  private checkReach(place: Placement): void {
+    const max = 2 ** 32 * this.parts.geometry.entryUnit;
+    if (place.offset + place.length <= max) return;
+    this.allocator?.giveBack(place.offset, place.length);
+    throw new BlockError(
+      'ENOSPC',
+      `Cannot write to "${this.parts.subject}": its file is at ${place.offset}, at most ${max}`,
+    );
+  }
+}
