@@ -16,7 +16,11 @@ export async function chainStatus(top: Node, offset: number, max: number, out: B
     while (!node.tryStatus(offset, length, extent)) await node.io.loadStatus();
     out.depth = depth;
     length = Math.min(length, extent.kind === 'eof' ? length : extent.length);
-    if (extent.kind !== 'unallocated') return describe(node, extent, length, out);
+    if (extent.kind !== 'unallocated') {
+      // A hole of a file has its place, as data has.
+      if (node.impl.family === 'request' && extent.kind === 'zero') setPlace(out, node.name, offset);
+      return describe(node, extent, length, out);
+    }
     const { cow } = node;
     if (cow === undefined || offset >= cow.size) break;
     length = Math.min(length, cow.size - offset);
@@ -38,10 +42,14 @@ async function describe(node: Node, extent: Extent, length: number, out: BlockSt
     return;
   }
   if (extent.kind !== 'data' || (node.impl.family === 'mapping' && node.impl.codec !== undefined)) return;
-  out.offset = extent.offset;
-  out.node = child?.node.name ?? node.name;
+  setPlace(out, child?.node.name ?? node.name, extent.offset);
   const below = child !== undefined && node.impl.family === 'mapping' && node.impl.recurseStatus === true;
   if (below) await descend(child.node, extent.offset, out);
+}
+
+function setPlace(out: BlockStatus, node: string, offset: number): void {
+  out.node = node;
+  out.offset = offset;
 }
 
 /** The same range in the node below, which knows better whether it is a hole. The depth stays that of the layer. */

@@ -38,25 +38,34 @@ export const IMAGE_OPTIONS = {
 
 export type ImageValues = OptionValues<typeof IMAGE_OPTIONS>;
 
-/** The image as a node's options, file names absolute (a server does not stand where the user does). */
-export function imageTree(image: string, values: ImageValues): Record<string, unknown> {
+/** The image as a node's options. `resolve` makes file names independent of where the user stands, if need be. */
+export function imageTree(
+  image: string,
+  values: ImageValues,
+  resolve: (name: string) => string = (name) => name,
+): Record<string, unknown> {
   const share = values['force-share'] ? { 'force-share': true, 'read-only': true } : {};
   const driver = values.format === undefined ? {} : { driver: values.format };
-  return { ...parseImage(image), ...driver, ...share };
+  return { ...parseImage(image, resolve), ...driver, ...share };
+}
+
+/** The absolute form of a file name; names with a protocol (`nbd://host`) stay as they are. */
+export function absoluteName(name: string): string {
+  return /^[a-z][a-z0-9+.-]*:/.test(name) ? name : path.resolve(name);
 }
 
 /** The name that messages and lists show. */
 export function imageName(image: string): string {
-  return image.startsWith('json:') ? image : path.resolve(image);
+  return absoluteName(image);
 }
 
 export function gatePolicy(values: ImageValues): Pick<GatePolicy, 'follow'> {
   return { follow: values.follow };
 }
 
-function parseImage(image: string): Record<string, unknown> {
-  if (image.startsWith('json:')) return absoluteNames(parseJson(image.slice('json:'.length)));
-  return { file: { filename: path.resolve(image) } };
+function parseImage(image: string, resolve: (name: string) => string): Record<string, unknown> {
+  if (!image.startsWith('json:')) return { file: { filename: resolve(image) } };
+  return resolveNames(parseJson(image.slice('json:'.length)), resolve);
 }
 
 function parseJson(text: string): Record<string, unknown> {
@@ -69,13 +78,14 @@ function parseJson(text: string): Record<string, unknown> {
   throw new UsageError('the image must be a JSON object of options, such as json:{"driver": "qcow2", ...}');
 }
 
-function absoluteNames(tree: Record<string, unknown>): Record<string, unknown> {
-  const absolute: Record<string, unknown> = {};
-  for (const [key, value] of Object.entries(tree)) {
-    const isName = typeof value === 'string' && /(^|\.)filename$/.test(key) && !/^[a-z+]+:/.test(value);
+function resolveNames(
+  tree: Record<string, unknown>,
+  resolve: (name: string) => string,
+): Record<string, unknown> {
+  const resolved = Object.entries(tree).map(([key, value]): [string, unknown] => {
+    if (typeof value === 'string' && /(^|\.)filename$/.test(key)) return [key, resolve(value)];
     const isTree = typeof value === 'object' && value !== null && !Array.isArray(value);
-    if (isName) absolute[key] = path.resolve(value);
-    else absolute[key] = isTree ? absoluteNames({ ...value }) : value;
-  }
-  return absolute;
+    return [key, isTree ? resolveNames({ ...value }, resolve) : value];
+  });
+  return Object.fromEntries(resolved);
 }

@@ -1,20 +1,26 @@
 import { bool, optional } from '../block/schema.ts';
 import { defineCommand } from './command.ts';
-import { print, printJson } from './output.ts';
+import { complain, print, printJson } from './output.ts';
 import { renderServers } from './render.ts';
 
 export const listCommand = defineCommand({
   name: 'list',
   summary: 'List what is mounted where',
-  description: ['Shows the mounts of this user.'],
+  description: ['Shows the mounts of this user, and warns of others that have no server it knows.'],
   arguments: [],
   options: { json: { schema: optional(bool('Print JSON'), false) } },
   examples: [{ command: 'blockfuse list --json', text: 'For scripts' }],
   run: async ({ options }) => {
     const { runningServers } = await import('../sys/running-servers.ts');
+    const { listMounts } = await import('../sys/fuse-mountpoint.ts');
     const servers = runningServers();
     if (options.json) printJson(servers);
     else if (servers.length > 0) print(renderServers(servers));
+    const ours = new Set(servers.flatMap(({ mounts }) => mounts.map(({ mountpoint }) => mountpoint)));
+    for (const { type, target } of listMounts()) {
+      if (type !== 'fuse.blockfuse' || ours.has(target)) continue;
+      complain(`warning: "${target}" has no server of yours: another user's, or one that was killed`);
+    }
     return 0;
   },
 });

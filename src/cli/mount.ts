@@ -3,7 +3,14 @@ import { bool, choice, optional, text } from '../block/schema.ts';
 import { defineCommand } from './command.ts';
 import type { Options, OptionValues } from './command.ts';
 import { cacheOptions } from './cache-mode.ts';
-import { gatePolicy, IMAGE_ARGUMENT, IMAGE_OPTIONS, imageName, imageTree } from './image-arguments.ts';
+import {
+  absoluteName,
+  gatePolicy,
+  IMAGE_ARGUMENT,
+  IMAGE_OPTIONS,
+  imageName,
+  imageTree,
+} from './image-arguments.ts';
 import { nodeNameFor } from './node-name.ts';
 import { print, printJson } from './output.ts';
 import type { ServeRequest } from './server/messages.ts';
@@ -101,7 +108,7 @@ function serveRequest(
   const node = nodeNameFor(image, values['node-name']);
   return {
     image: {
-      ...imageTree(image, values),
+      ...imageTree(image, values, absoluteName),
       ...cache,
       'node-name': node,
       'read-only': readOnly,

@@ -58,9 +58,9 @@ export function openServerLog(): { path: string; fd: number } {
   return { path, fd: openSync(path, 'ax', 0o600) };
 }
 
-/** Removes a log and returns what it held. */
+/** Removes a log and returns what it held; '' when its server has removed it. */
 export function discardServerLog(path: string): string {
-  const text = readFileSync(path, 'utf8').trim();
+  const text = existsSync(path) ? readFileSync(path, 'utf8').trim() : '';
   rmSync(path, { force: true });
   return text;
 }
