@@ -1,0 +1,109 @@
+import { randomBytes } from 'node:crypto';
+import { copyFile, open, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Random } from '../helpers/random.ts';
+import { tool } from '../helpers/tools.ts';
+import { output } from './process.ts';
+
+export type ImageKind = 'full' | 'empty' | 'chain' | 'compressed' | 'raw';
+
+const MiB = 1024 * 1024;
+const CLUSTER = 65_536;
+
+/** Makes the images of the rows, each once; two of each, so that the two servers never share a lock or a cache line. */
+export class Images {
+  readonly size: number;
+  private readonly folder: string;
+  private readonly made = new Map<string, Promise<string>>();
+
+  constructor(folder: string, size: number) {
+    this.folder = folder;
+    this.size = size;
+  }
+
+  /** Bytes of the disk inside. */
+  sizeOf(kind: ImageKind): number {
+    return kind === 'compressed' ? Math.min(this.size, 256 * MiB) : this.size;
+  }
+
+  get(kind: ImageKind, who: 'a' | 'b'): Promise<string> {
+    const key = `${kind}-${who}`;
+    let image = this.made.get(key);
+    if (image === undefined) {
+      image = this.make(kind, who);
+      this.made.set(key, image);
+    }
+    return image;
+  }
+
+  /** A new empty image; the caller removes it. */
+  async fresh(who: 'a' | 'b'): Promise<string> {
+    const path = join(this.folder, `empty-${who}.qcow2`);
+    await rm(path, { force: true });
+    await output(tool('qemu-img'), ['create', '-q', '-f', 'qcow2', path, String(this.size)]);
+    return path;
+  }
+
+  private async make(kind: ImageKind, who: 'a' | 'b'): Promise<string> {
+    switch (kind) {
+      case 'raw':
+        return this.random(who);
+      case 'full':
+        return this.convert(await this.get('raw', 'a'), `full-${who}.qcow2`, []);
+      case 'compressed':
+        return this.convert(await this.soft(), `compressed-${who}.qcow2`, ['-c']);
+      case 'chain':
+        return this.chain(who);
+      case 'empty':
+        return this.fresh(who);
+    }
+  }
+
+  private async random(who: 'a' | 'b'): Promise<string> {
+    const path = join(this.folder, `raw-${who}.raw`);
+    if (who === 'b') {
+      await copyFile(await this.get('raw', 'a'), path);
+      return path;
+    }
+    await writeBlocks(path, this.size, (length) => randomBytes(length));
+    return path;
+  }
+
+  private async soft(): Promise<string> {
+    const path = join(this.folder, 'soft.raw');
+    const random = new Random(1);
+    await writeBlocks(path, this.sizeOf('compressed'), (length) => random.softBytes(length));
+    return path;
+  }
+
+  private async convert(from: string, name: string, args: readonly string[]): Promise<string> {
+    const path = join(this.folder, name);
+    await output(tool('qemu-img'), ['convert', '-q', '-f', 'raw', '-O', 'qcow2', '-W', ...args, from, path]);
+    return path;
+  }
+
+  /** Five layers; every fifth cluster is found in each. */
+  private async chain(who: 'a' | 'b'): Promise<string> {
+    let below = await this.convert(await this.get('raw', 'a'), `chain-${who}-0.qcow2`, []);
+    for (let layer = 1; layer < 5; layer += 1) {
+      const path = join(this.folder, `chain-${who}-${layer}.qcow2`);
+      await output(tool('qemu-img'), ['create', '-q', '-f', 'qcow2', '-b', below, '-F', 'qcow2', path]);
+      const commands: string[] = [];
+      for (let at = layer * CLUSTER; at < this.size; at += 5 * CLUSTER)
+        commands.push(`write -q -P ${layer} ${at} ${CLUSTER}`);
+      await output(tool('qemu-io'), ['-f', 'qcow2', path], `${commands.join('\n')}\n`);
+      below = path;
+    }
+    return below;
+  }
+}
+
+async function writeBlocks(path: string, size: number, block: (length: number) => Buffer): Promise<void> {
+  const handle = await open(path, 'w');
+  try {
+    for (let at = 0; at < size; at += 8 * MiB) await handle.write(block(Math.min(8 * MiB, size - at)));
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
