@@ -48,7 +48,9 @@ export class Child {
 
   /** Writes without waiting; false (redo it with `write`) when it would have to, or may not. */
   tryWrite(bytes: Buffer, at: number, length: number, offset: number): boolean {
-    return (this.used & Permission.write) !== 0 && this.node.tryWrite(bytes, at, length, offset);
+    if ((this.used & Permission.write) === 0) return false;
+    if ((this.used & Permission.resize) === 0 && offset + length > this.node.size) return false;
+    return this.node.tryWrite(bytes, at, length, offset);
   }
 
   read(bytes: Buffer, offset: number): Promise<void> {

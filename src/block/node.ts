@@ -121,7 +121,8 @@ export class Node implements ChildParent {
   }
 
   tryWrite(bytes: Buffer, at: number, length: number, offset: number): boolean {
-    if (offset + length > this.io.size || this.readOnly) return false;
+    if (this.readOnly) return false;
+    if (offset + length > this.io.size && this.impl.family !== 'request') return false;
     const { requestAlignment, maxTransfer } = this.io.limits;
     if (requestAlignment !== 1 && (offset % requestAlignment !== 0 || length % requestAlignment !== 0))
       return false;

@@ -9,123 +9,14 @@ import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import { DRIVERS } from '../../drivers/index.ts';
 import type { Child } from '../../src/block/child.ts';
-import type { RequestDriver } from '../../src/block/driver.ts';
-import { defineDriver, ZeroFlag } from '../../src/block/driver.ts';
+import { ZeroFlag } from '../../src/block/driver.ts';
 import { BlockError } from '../../src/block/errors.ts';
 import { Graph } from '../../src/block/graph.ts';
-import { limits } from '../../src/block/limits.ts';
 import { Random, rounds, seed } from '../helpers/random.ts';
 import { attempt, run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun } from '../helpers/tools.ts';
-
-const SECTOR = 512;
-
-/** `covers`: all events before that number are durable once this flush is in the record. */
-type Event =
-  | { readonly kind: 'write'; readonly disk: number; readonly offset: number; readonly bytes: Buffer }
-  | { readonly kind: 'flush'; readonly disk: number; readonly covers: number };
-
-class Recorder {
-  readonly events: Event[] = [];
-  readonly starts: Buffer[] = [];
-  /** Share of the writes and flushes that fail with ENOSPC. */
-  failing = 0;
-
-  /** The content of a disk after a cut behind event `end`. */
-  afterCut(disk: number, end: number, random: Random): Buffer {
-    let durable = 0;
-    for (const event of this.events.slice(0, end)) {
-      if (event.kind === 'flush' && event.disk === disk) durable = Math.max(durable, event.covers);
-    }
-    let bytes = Buffer.from(this.starts[disk] ?? Buffer.alloc(0));
-    const keep = random.pick([0.1, 0.5, 0.9]);
-    for (const [index, event] of this.events.slice(0, end).entries()) {
-      if (event.kind !== 'write' || event.disk !== disk) continue;
-      const stop = event.offset + event.bytes.length;
-      if (stop > bytes.length) bytes = Buffer.concat([bytes, Buffer.alloc(stop - bytes.length)]);
-      for (let at = 0; at < event.bytes.length; at += SECTOR) {
-        if (index >= durable && !random.chance(keep)) continue;
-        event.bytes.copy(bytes, event.offset + at, at, Math.min(event.bytes.length, at + SECTOR));
-      }
-    }
-    return bytes;
-  }
-}
-
-/** A disk in memory that records. Half of the requests take a while, so that others come in between. */
-class RecordedDisk implements RequestDriver {
-  readonly family = 'request';
-  readonly limits = limits({});
-  size: number;
-  private bytes: Buffer;
-  private readonly recorder: Recorder;
-  private readonly number: number;
-  private readonly random: Random;
-
-  constructor(recorder: Recorder, bytes: Buffer, random: Random) {
-    this.recorder = recorder;
-    this.number = recorder.starts.length;
-    recorder.starts.push(Buffer.from(bytes));
-    this.bytes = Buffer.concat([bytes, Buffer.alloc(32 * 1024 * 1024)]);
-    this.size = bytes.length;
-    this.random = random;
-  }
-
-  tryRead(bytes: Buffer, at: number, length: number, offset: number): boolean {
-    if (this.random.chance(0.3)) return false;
-    this.bytes.copy(bytes, at, offset, offset + length);
-    return true;
-  }
-
-  tryWrite(bytes: Buffer, at: number, length: number, offset: number): boolean {
-    if (this.random.chance(0.5)) return false;
-    this.change(offset, bytes.subarray(at, at + length));
-    return true;
-  }
-
-  async read(bytes: Buffer, offset: number): Promise<void> {
-    await this.pause();
-    this.bytes.copy(bytes, 0, offset, offset + bytes.length);
-  }
-
-  async write(bytes: Buffer, offset: number): Promise<void> {
-    await this.pause();
-    if (this.random.chance(this.recorder.failing)) throw new BlockError('ENOSPC', 'Cannot write: as asked');
-    this.change(offset, bytes);
-  }
-
-  async writeZeroes(offset: number, length: number): Promise<void> {
-    await this.write(Buffer.alloc(length), offset);
-  }
-
-  async discard(offset: number, length: number): Promise<void> {
-    await this.pause();
-    this.change(offset, Buffer.alloc(Math.min(length, this.size - offset)));
-  }
-
-  async flush(): Promise<void> {
-    const covers = this.recorder.events.length;
-    await this.pause();
-    if (this.random.chance(this.recorder.failing)) throw new BlockError('ENOSPC', 'Cannot flush: as asked');
-    this.recorder.events.push({ kind: 'flush', disk: this.number, covers });
-  }
-
-  close(): Promise<void> {
-    return Promise.resolve();
-  }
-
-  private change(offset: number, bytes: Buffer): void {
-    bytes.copy(this.bytes, offset);
-    this.size = Math.max(this.size, offset + bytes.length);
-    this.recorder.events.push({ kind: 'write', disk: this.number, offset, bytes: Buffer.from(bytes) });
-  }
-
-  private async pause(): Promise<void> {
-    const turns = this.random.below(4);
-    for (let turn = 0; turn < turns; turn += 1) await new Promise((resolve) => setImmediate(resolve));
-  }
-}
+import { RecordedDisk, recordedDriver, Recorder } from './recorded-disk.ts';
 
 /** What a worker did, in its order: bytes at a place; undefined bytes: any content may be there afterwards. */
 interface Deed {
@@ -268,17 +159,6 @@ async function makeImage(
   }
   if (spec.snapshot === true) await run('qemu-img', ['snapshot', '-c', 'before', image]);
   return { image, start };
-}
-
-function recordedDriver(disks: Readonly<Record<string, RecordedDisk>>) {
-  return defineDriver({
-    name: 'recorded-image',
-    kind: 'protocol',
-    summary: 'A disk in memory that records what is done to it',
-    options: {},
-    children: {},
-    open: (context) => Promise.resolve(disks[context.nodeName] ?? Promise.reject(new Error('no such disk'))),
-  });
 }
 
 const survives = test.macro(async (t: ExecutionContext, spec: Case) => {

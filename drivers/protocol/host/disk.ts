@@ -65,9 +65,9 @@ export abstract class HostDisk implements RequestDriver {
   }
 
   tryWrite(bytes: Buffer, at: number, length: number, offset: number): boolean {
-    if (!this.io.tryWrite(bytes, at, length, offset)) return false;
-    if (offset + length > this.size) this.size = offset + length;
-    return true;
+    const done = this.io.tryWrite(bytes, at, length, offset);
+    if (offset + length > this.size) this.size = done ? offset + length : this.sizeNow();
+    return done;
   }
 
   async read(bytes: Buffer, offset: number): Promise<void> {
@@ -81,7 +81,12 @@ export abstract class HostDisk implements RequestDriver {
   }
 
   async write(bytes: Buffer, offset: number, flags: number): Promise<void> {
-    await this.io.write(this.isAligned(bytes) ? bytes : this.alignedCopy(bytes), offset);
+    try {
+      await this.io.write(this.isAligned(bytes) ? bytes : this.alignedCopy(bytes), offset);
+    } catch (error) {
+      this.size = this.sizeNow();
+      throw error;
+    }
     this.size = Math.max(this.size, offset + bytes.length);
     if ((flags & WriteFlag.fua) !== 0) await this.flush();
   }
@@ -147,6 +152,11 @@ export abstract class HostDisk implements RequestDriver {
     this.io = handle.io;
     this.limits = { ...this.limits, ...handle.alignment };
     this.flushFailure = undefined;
+  }
+
+  /** A write that failed may have made the file longer all the same. */
+  private sizeNow(): number {
+    return Math.max(this.size, fileFacts(this.io.fd).size);
   }
 
   private setForceShare({ forceShare }: HostHandle): void {
