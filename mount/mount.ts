@@ -12,8 +12,8 @@
  */
 import { BlockError, errnoOf } from '../src/block/errors.ts';
 import type { FuseDevice } from '../src/sys/fuse-device.ts';
-import { inspectMountPoint, listMounts, PathHandle, setReadAhead } from '../src/sys/fuse-mountpoint.ts';
-import type { MountPoint } from '../src/sys/fuse-mountpoint.ts';
+import { inspectMountPoint, PathHandle, setReadAhead } from '../src/sys/fuse-mountpoint.ts';
+import type { MountEntry, MountPoint } from '../src/sys/fuse-mountpoint.ts';
 import type { BlockFile } from './block-file.ts';
 import type { MountOptions } from './mount-options.ts';
 import { parseMountOptions } from './mount-options.ts';
@@ -23,7 +23,7 @@ import type { FileSystemUsage } from './protocol/attributes.ts';
 import { Session } from './session.ts';
 import type { PageCachePolicy } from './state.ts';
 import { MountState } from './state.ts';
-import { connect, disconnect } from './transport/connect.ts';
+import { connect, disconnect, removeDeadMount, topMount } from './transport/connect.ts';
 import { Directory } from './tree.ts';
 
 export interface MountTreeOptions {
@@ -62,10 +62,10 @@ const NAME_LENGTH = 255;
 
 /** Mounts and serves a tree. Rejects with a BlockError for the user, nothing mounted then. */
 export async function mountTree(options: MountTreeOptions): Promise<Mounted> {
-  const at = inspectMountPoint(options.mountpoint);
+  const at = await inspectMountPoint(options.mountpoint);
   checkKind(at, options.root);
   const words = parseMountOptions(options.options ?? []);
-  const place = new PathHandle(placeOf(options, at));
+  const place = await PathHandle.open(placeOf(options, at));
   const closePlace = (): void => {
     place.close();
   };
@@ -94,11 +94,17 @@ async function serve(device: FuseDevice, parts: Parts): Promise<Mounted> {
   const session = new Session(device, state, {
     wantPassthrough: options.passthrough === true && process.geteuid?.() === 0,
   });
-  const closed = session.closed.then(() => {
+  const entry = topMount(at.path);
+  const closed = session.closed.then(async () => {
     parts.closePlace();
+    await removeDeadMount(entry);
   });
-  const agreement = await session.ready;
-  await raiseReadAhead(at.path);
+  const agreement = await session.ready.catch(async (error: unknown) => {
+    session.stop();
+    await closed;
+    throw error;
+  });
+  await raiseReadAhead(entry);
   return {
     mountpoint: at.path,
     passthrough: agreement.passthrough,
@@ -153,8 +159,6 @@ async function usageOf(place: PathHandle): Promise<FileSystemUsage> {
 }
 
 /** Sequential buffered reads then come in requests of full size. Only root may; without it they are smaller. */
-async function raiseReadAhead(mountpoint: string): Promise<void> {
-  if (process.geteuid?.() !== 0) return;
-  const mount = listMounts().findLast((entry) => entry.target === mountpoint);
-  if (mount !== undefined) await setReadAhead(mount.device, READ_AHEAD);
+async function raiseReadAhead(entry: MountEntry | undefined): Promise<void> {
+  if (entry !== undefined && process.geteuid?.() === 0) await setReadAhead(entry.device, READ_AHEAD);
 }

@@ -1,10 +1,15 @@
+import createDebug from 'debug';
 import { BlockError } from '../../src/block/errors.ts';
 import type { FuseDevice } from '../../src/sys/fuse-device.ts';
 import { unmountFileSystem } from '../../src/sys/fuse-device.ts';
 import { helperUnmount } from '../../src/sys/fuse-helper.ts';
+import type { MountEntry } from '../../src/sys/fuse-mountpoint.ts';
+import { listMounts } from '../../src/sys/fuse-mountpoint.ts';
 import { mountThroughHelper } from '../mount-helper.ts';
 import { mountDirectly } from './dev-fuse.ts';
 import type { MountPlan } from './plan.ts';
+
+const log = createDebug('blockfuse:fuse');
 
 const isRoot = (): boolean => process.geteuid?.() === 0;
 const isRefused = (error: unknown): boolean =>
@@ -14,7 +19,7 @@ const isRefused = (error: unknown): boolean =>
 export async function connect(plan: MountPlan): Promise<FuseDevice> {
   if (!isRoot()) return mountThroughHelper(plan);
   try {
-    return mountDirectly(plan);
+    return await mountDirectly(plan);
   } catch (error) {
     if (!isRefused(error)) throw error;
     return mountThroughHelper(plan).catch(() => {
@@ -34,4 +39,16 @@ export async function disconnect(mountpoint: string, lazy = false): Promise<void
       throw error;
     });
   }
+}
+
+/** What is mounted at a path, on top of whatever else is. */
+export const topMount = (path: string): MountEntry | undefined =>
+  listMounts().findLast((entry) => entry.target === path);
+
+/** After its server has ended: a mount that nobody unmounted (aborted, or a bug here) only gives ENOTCONN. */
+export async function removeDeadMount(entry: MountEntry | undefined): Promise<void> {
+  if (entry === undefined || topMount(entry.target)?.device !== entry.device) return;
+  await disconnect(entry.target, true).catch((error: unknown) => {
+    log('dead mount stays: %s', error);
+  });
 }

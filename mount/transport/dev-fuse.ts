@@ -5,10 +5,10 @@ import { FileType } from '../protocol/constants.ts';
 import type { MountPlan } from './plan.ts';
 
 /** Mounts with mount(2): for those who may (CAP_SYS_ADMIN). No other program is needed. */
-export function mountDirectly(plan: MountPlan): FuseDevice {
+export async function mountDirectly(plan: MountPlan): Promise<FuseDevice> {
   const device = openFuseDevice();
   try {
-    mountFileSystem({
+    await mountFileSystem({
       source: plan.source,
       target: plan.at.path,
       type: `fuse.${plan.subtype}`,

@@ -23,7 +23,7 @@ const fcntlCall = libc.func('int fcntl(int fd, int command, ...)') as Call;
 const ioctlCall = libc.func('int ioctl(int fd, unsigned long request, ...)') as Call;
 const mountCall = libc.func(
   'int mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data)',
-) as Call;
+) as AsyncCall;
 const umountCall = libc.func('int umount2(const char *target, int flags)') as AsyncCall;
 
 /** An open FUSE device. Addresses are numbers (libc.ts addressOf); their owner keeps the memory alive. */
@@ -116,11 +116,15 @@ export interface MountCall {
   readonly data: string;
 }
 
-/** mount(2). Throws with the errno; the caller names what was mounted where. */
-export function mountFileSystem(call: MountCall): void {
-  if (mountCall(call.source, call.target, call.type, call.flags, call.data) < 0) {
-    throw systemError(`Cannot mount "${call.target}"`);
-  }
+/** mount(2), in the thread pool: the way to the target may lead through what this process serves. */
+export function mountFileSystem(call: MountCall): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const { source, target, type, flags, data } = call;
+    mountCall.async(source, target, type, flags, data, (failure: unknown, result: number) => {
+      if (failure === null && result === 0) resolve();
+      else reject(failure === null ? systemError(`Cannot mount "${target}"`) : failure);
+    });
+  });
 }
 
 /** umount2(2) in the thread pool: it may wait for requests that this process answers. */

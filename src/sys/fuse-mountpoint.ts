@@ -1,6 +1,7 @@
 /** What the system says about a mount point and the file system under an image. */
-import { closeSync, fstatSync, openSync, readFileSync, realpathSync, statSync } from 'node:fs';
-import { readFile, statfs, writeFile } from 'node:fs/promises';
+import { closeSync, fstatSync, open, readFileSync } from 'node:fs';
+import { readFile, realpath, stat, statfs, writeFile } from 'node:fs/promises';
+import { promisify } from 'node:util';
 import { BlockError, errnoOf } from '../block/errors.ts';
 
 export interface MountPoint {
@@ -9,24 +10,29 @@ export interface MountPoint {
   readonly kind: 'directory' | 'file';
 }
 
-/** Looks at a mount point before anything is mounted there. */
-export function inspectMountPoint(path: string): MountPoint {
-  try {
-    const real = realpathSync(path);
-    const stat = statSync(real);
-    if (stat.isDirectory()) return { path: real, kind: 'directory' };
-    if (stat.isFile()) return { path: real, kind: 'file' };
-  } catch (error) {
+/** Looks at a mount point before anything is mounted there. In the thread pool: this process may serve what lies there. */
+export async function inspectMountPoint(path: string): Promise<MountPoint> {
+  const found = await look(path).catch((error: unknown) => {
     throw new BlockError(errnoOf(error), `Cannot mount at "${path}": ${describe(error)}`, { path }, error);
-  }
+  });
+  if (found !== undefined) return found;
   const text = `Cannot mount at "${path}": it is neither a directory nor a regular file`;
   throw new BlockError('ENOTDIR', text, { path });
+}
+
+async function look(path: string): Promise<MountPoint | undefined> {
+  const real = await realpath(path);
+  const found = await stat(real);
+  if (found.isDirectory()) return { path: real, kind: 'directory' };
+  return found.isFile() ? { path: real, kind: 'file' } : undefined;
 }
 
 function describe(error: unknown): string {
   const code = errnoOf(error);
   if (code === 'ENOENT') return 'there is no such directory or file';
   if (code === 'EACCES') return 'permission denied';
+  if (String(code) === 'ENOTCONN')
+    return 'the server of an earlier mount died there, unmount that first (umount)';
   if (code === 'ENOTDIR') return 'a part of the path is not a directory';
   return error instanceof Error ? error.message : String(error);
 }
@@ -81,10 +87,14 @@ export interface Usage {
 export class PathHandle {
   private readonly fd: number;
 
+  private constructor(fd: number) {
+    this.fd = fd;
+  }
+
   /** Needs no permission on the file itself. */
-  constructor(path: string) {
+  static async open(path: string): Promise<PathHandle> {
     try {
-      this.fd = openSync(path, O_PATH);
+      return new PathHandle(await promisify(open)(path, O_PATH));
     } catch (error) {
       throw new BlockError(errnoOf(error), `Cannot open "${path}": ${describe(error)}`, { path }, error);
     }

@@ -81,6 +81,21 @@ test('unmounting from outside and from inside ends the server', async (t) => {
   t.false(isMounted(inside.folder));
 });
 
+test('a mount whose connection is aborted is taken away', async (t) => {
+  if (!canMount(t)) return;
+  const { folder, path, server } = await mountDisk(t);
+  const handle = await open(path);
+  t.regex(
+    (await attempt('umount', ['-f', folder])).stderr,
+    /busy/,
+    'the force goes as far as the connection',
+  );
+  t.is(await server.ended(), 0);
+  t.false(isMounted(folder));
+  await t.throwsAsync(handle.read(Buffer.alloc(10), 0, 10, 0), { code: 'ENOTCONN' });
+  await t.throwsAsync(handle.close(), { code: 'ENOTCONN' });
+});
+
 test.serial('an idle mount uses no CPU', async (t) => {
   if (!canMount(t)) return;
   const { path, server } = await mountDisk(t);

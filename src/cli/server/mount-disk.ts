@@ -19,7 +19,7 @@ import { writeThrough } from './write-through.ts';
 
 /** Opens the image and mounts it. Rejects with nothing left behind. */
 export async function mountDisk(request: ServeRequest, warn: (message: string) => void): Promise<ServedDisk> {
-  const mountpoint = inspectMountPoint(request.mountpoint);
+  const mountpoint = await inspectMountPoint(request.mountpoint);
   const graph = makeGraph(request.gate, warn);
   try {
     const node = await graph.open(request.image);
