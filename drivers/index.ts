@@ -4,8 +4,12 @@ import { qcowDriver } from './format/qcow/driver.ts';
 import { qcow2Driver } from './format/qcow2/driver.ts';
 import { qedDriver } from './format/qed/driver.ts';
 import { parallelsDriver } from './format/parallels/driver.ts';
+import { bochsDriver } from './format/bochs/driver.ts';
+import { cloopDriver } from './format/cloop.ts';
+import { splitDriver } from './format/split.ts';
 import { rawDriver } from './format/raw.ts';
 import { vdiDriver } from './format/vdi/driver.ts';
+import { vmdkDriver } from './format/vmdk/driver.ts';
 import { vpcDriver } from './format/vpc/driver.ts';
 import { fileDriver } from './protocol/file.ts';
 import { hostDeviceDriver } from './protocol/host-device.ts';
@@ -14,12 +18,16 @@ import { nullAioDriver, nullCoDriver } from './protocol/null.ts';
 
 /** Every driver of the program. A new driver is a new line here (test/rules compares the list with the folders). */
 export const DRIVERS: readonly Driver[] = [
+  splitDriver,
+  cloopDriver,
+  bochsDriver,
   parallelsDriver,
   rawDriver,
   qcow2Driver,
   qcowDriver,
   qedDriver,
   vdiDriver,
+  vmdkDriver,
   vpcDriver,
   luksDriver,
   fileDriver,

@@ -12,6 +12,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   nbdkit: 'nbdkit',
   nbdcopy: 'libnbd-bin',
   fusermount3: 'fuse3',
+  vhdimount: 'libvhdi-utils',
   losetup: 'mount',
   fallocate: 'util-linux',
   fstrim: 'util-linux',

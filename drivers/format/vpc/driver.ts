@@ -1,0 +1,130 @@
+import type { MappingDriver, OpenContext } from '../../../src/block/driver.ts';
+import { defineDriver } from '../../../src/block/driver.ts';
+import { Role } from '../../../src/block/permissions.ts';
+import { refuseImage } from '../../../src/block/refuse.ts';
+import { choice, optional } from '../../../src/block/schema.ts';
+import type { OptionsOf } from '../../../src/block/schema.ts';
+import { alignUp } from '../../../src/util/sizes.ts';
+import { create, CREATE_OPTIONS } from './create.ts';
+import { diskSize } from './disk-size.ts';
+import { checkHeader, decodeHeader, HEADER_LENGTH } from './dynamic-header.ts';
+import { findFooter } from './find-footer.ts';
+import type { FoundFooter } from './find-footer.ts';
+import { FixedImage } from './fixed.ts';
+import { COOKIE, DiskType, FOOTER_LENGTH, isFooter } from './footer.ts';
+import type { Footer } from './footer.ts';
+import { DynamicImage, VpcImage } from './image.ts';
+import type { VpcParts } from './image.ts';
+import { openParent } from './parent.ts';
+
+const OPTIONS = {
+  force_size_calc: optional(
+    choice(
+      ['chs', 'current_size'],
+      'Take the size of the disk from the geometry or from current_size; by creator when left out',
+    ),
+  ),
+};
+
+async function open(context: OpenContext<OptionsOf<typeof OPTIONS>>): Promise<MappingDriver> {
+  const { subject, common } = context;
+  const file = context.child('file');
+  const found = await findFooter(file, subject);
+  const { footer } = found;
+  if (found.tailAt === undefined)
+    context.warn('the footer at its end is damaged or missing, the copy at its start is used');
+  const size = diskSize(footer, context.options.force_size_calc);
+  if (footer.type === DiskType.fixed) return openFixed(context, found, size);
+  const headerBytes = await readHeader(context, footer);
+  const header = decodeHeader(headerBytes);
+  checkHeader(headerBytes, header, { subject, diskSize: size, fileSize: file.size });
+  const parts: VpcParts = {
+    file,
+    footer,
+    header,
+    subject,
+    size,
+    footerAt: found.tailAt ?? alignUp(file.size, 512),
+    repairs: [],
+  };
+  const placed = common.readOnly ? parts : await locateFooter(parts, found);
+  if (footer.type !== DiskType.differencing) return new DynamicImage(placed);
+  await openParent(context, file, header, headerBytes);
+  return new VpcImage(placed);
+}
+
+function openFixed(
+  context: OpenContext<unknown>,
+  { footer, tailAt }: FoundFooter,
+  size: number,
+): MappingDriver {
+  const { subject } = context;
+  const file = context.child('file');
+  const room = tailAt ?? 0;
+  if (size > room)
+    refuseImage(
+      subject,
+      `the disk has ${size} bytes`,
+      `must be at most ${room}, what the file has in front of the footer`,
+    );
+  return new FixedImage(file, footer, size);
+}
+
+async function readHeader(context: OpenContext<unknown>, footer: Footer): Promise<Buffer> {
+  const { data_offset: at } = footer;
+  const file = context.child('file');
+  const inside = at >= FOOTER_LENGTH && at + HEADER_LENGTH <= file.size;
+  if (!inside) {
+    const is = Number.isNaN(at) ? 'data_offset is none' : `data_offset is ${at}`;
+    refuseImage(context.subject, is, `must be from ${FOOTER_LENGTH} to ${file.size - HEADER_LENGTH}`);
+  }
+  const bytes = Buffer.alloc(HEADER_LENGTH);
+  await file.read(bytes, at);
+  return bytes;
+}
+
+/** For writing: where the footer goes that is missing, and what is damaged and has to be written again. */
+async function locateFooter(parts: VpcParts, found: FoundFooter): Promise<VpcParts> {
+  const { file, subject } = parts;
+  const image = new VpcImage(parts);
+  const lastEnd = await image.table.check(image.blockStep);
+  const copy = found.copyDamaged ? [0] : [];
+  if (found.tailAt !== undefined) {
+    if (lastEnd > found.tailAt)
+      refuseImage(
+        subject,
+        `the last block ends at ${lastEnd}`,
+        `must be in front of the footer at ${found.tailAt}`,
+      );
+    return { ...parts, repairs: copy };
+  }
+  const damagedAt = file.size - FOOTER_LENGTH;
+  const reusable = damagedAt % 512 === 0 && lastEnd <= damagedAt;
+  const footerAt = reusable ? damagedAt : alignUp(Math.max(lastEnd, file.size), 512);
+  return { ...parts, footerAt, repairs: [...copy, footerAt] };
+}
+
+function probe(head: Buffer, _filename: string, tail: Buffer): number {
+  if (head.length >= FOOTER_LENGTH && head.toString('latin1', 0, 8) === COOKIE) return 100;
+  if (tail.length < FOOTER_LENGTH) return 0;
+  return isFooter(tail.subarray(tail.length - FOOTER_LENGTH)) ? 95 : 0;
+}
+
+export const vpcDriver = defineDriver({
+  name: 'vpc',
+  kind: 'format',
+  summary: 'Virtual PC disk image (VHD): fixed, dynamic, differencing',
+  options: OPTIONS,
+  children: {
+    file: {
+      roles: Role.data | Role.metadata | Role.primary,
+      required: true,
+      summary: 'The file that holds the image',
+    },
+    backing: { roles: Role.cow, required: false, summary: 'Parent of a differencing image' },
+  },
+  probe,
+  open,
+  createOptions: CREATE_OPTIONS,
+  create,
+});
