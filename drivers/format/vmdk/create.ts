@@ -1,0 +1,156 @@
+import type { CreateContext } from '../../../src/block/driver.ts';
+import { BlockError } from '../../../src/block/errors.ts';
+import { bool, choice, optional, text } from '../../../src/block/schema.ts';
+import { newContentId } from './content-id.ts';
+import { DESCRIPTOR_SECTORS, directoryEntriesFor, writeSparse } from './create-sparse.ts';
+import { NO_PARENT } from './descriptor.ts';
+import { descriptorText } from './descriptor-text.ts';
+import type { ExtentLine } from './extent-line.ts';
+import { MAX_DIRECTORIES } from './geometry.ts';
+import { SECTOR } from './layout.ts';
+import { StreamWriter } from './stream-writer.ts';
+
+const SUBFORMATS = [
+  'monolithicSparse',
+  'monolithicFlat',
+  'twoGbMaxExtentSparse',
+  'twoGbMaxExtentFlat',
+  'vmfs',
+  'streamOptimized',
+] as const;
+type Subformat = (typeof SUBFORMATS)[number];
+
+export const CREATE_OPTIONS = {
+  subformat: optional(choice(SUBFORMATS, 'How the disk is kept in files'), 'monolithicSparse'),
+  'adapter-type': optional(
+    choice(['ide', 'buslogic', 'lsilogic', 'legacyESX'], 'Adapter that the disk is to be attached to'),
+    'ide',
+  ),
+  hwversion: optional(text('Virtual hardware version'), '4'),
+  toolsversion: optional(text('Version of VMware Tools in the guest'), '2147483647'),
+  'zeroed-grain': optional(bool('Mark zeroes over a parent in the tables, instead of storing them'), false),
+  'backing-file': optional(text('Name of the parent, as the image is to hold it')),
+  'parent-cid': optional(text('Content ID of the parent: 8 hexadecimal digits')),
+};
+
+/** 2047 MiB, so that the file of a sparse extent stays below 2 GiB with its tables. */
+const SPLIT = 4192256;
+const FIRST = 1;
+
+type Context = CreateContext<Readonly<Record<string, unknown>>>;
+type NewExtent = Pick<ExtentLine, 'sectors' | 'type' | 'filename'>;
+
+export async function createVmdk(context: Context): Promise<void> {
+  const { file, options, subject } = context;
+  const subformat = options['subformat'] as Subformat;
+  const sectors = Math.ceil(context.size / SECTOR);
+  if (directoryEntriesFor(sectors) * 8 > MAX_DIRECTORIES) {
+    refuse(subject, `size is ${context.size}, must be at most ${MAX_DIRECTORIES / 8} * 32 MiB`);
+  }
+  if (sectors === 0) refuse(subject, 'size is 0, must be at least one sector');
+  const name = baseName(subject);
+  const extents = extentsOf(subformat, sectors, name);
+  const bytes = Buffer.from(makeDescriptor(context, { subformat, sectors, extents }));
+  const own = subformat === 'monolithicSparse' || subformat === 'streamOptimized';
+  if (own && bytes.length > DESCRIPTOR_SECTORS * SECTOR) {
+    refuse(
+      subject,
+      `the descriptor has ${bytes.length} bytes, must have at most ${DESCRIPTOR_SECTORS * SECTOR}`,
+    );
+  }
+  const zeroedGrains = options['zeroed-grain'] === true;
+  if (subformat === 'streamOptimized') {
+    const writer = new StreamWriter(file, sectors);
+    await writer.begin(bytes);
+    await writer.finish();
+  } else if (own) {
+    await writeSparse(file, { sectors, descriptor: bytes, zeroedGrains });
+  } else {
+    for (const extent of extents) await writeExtent(context, extent, zeroedGrains);
+    await file.write(bytes, 0);
+    await file.flush();
+  }
+}
+
+async function writeExtent(context: Context, extent: NewExtent, zeroedGrains: boolean): Promise<void> {
+  const file = await context.createFile(extent.filename ?? '');
+  if (extent.type === 'SPARSE') {
+    await writeSparse(file, { sectors: extent.sectors, descriptor: undefined, zeroedGrains });
+    return;
+  }
+  await file.resize(extent.sectors * SECTOR);
+  await file.flush();
+}
+
+function extentsOf(subformat: Subformat, sectors: number, name: string): NewExtent[] {
+  const stem = name.replace(/\.vmdk$/i, '');
+  switch (subformat) {
+    case 'monolithicSparse':
+    case 'streamOptimized':
+      return [{ sectors, type: 'SPARSE', filename: name }];
+    case 'monolithicFlat':
+      return [{ sectors, type: 'FLAT', filename: `${stem}-flat.vmdk` }];
+    case 'vmfs':
+      return [{ sectors, type: 'VMFS', filename: `${stem}-flat.vmdk` }];
+    case 'twoGbMaxExtentSparse':
+      return split(sectors, (number) => ({ type: 'SPARSE', filename: `${stem}-s${number}.vmdk` }));
+    case 'twoGbMaxExtentFlat':
+      return split(sectors, (number) => ({ type: 'FLAT', filename: `${stem}-f${number}.vmdk` }));
+  }
+}
+
+function split(sectors: number, one: (number: string) => Pick<ExtentLine, 'type' | 'filename'>): NewExtent[] {
+  return Array.from({ length: Math.ceil(sectors / SPLIT) }, (_, index) => ({
+    sectors: Math.min(SPLIT, sectors - index * SPLIT),
+    ...one(String(index + FIRST).padStart(3, '0')),
+  }));
+}
+
+function makeDescriptor(
+  { options, subject }: Context,
+  disk: { subformat: Subformat; sectors: number; extents: readonly NewExtent[] },
+): string {
+  const option = (name: string): string | undefined => {
+    const value = options[name];
+    if (typeof value !== 'string') return undefined;
+    if (/["\r\n\0]/.test(value)) refuse(subject, `${name} holds a quote or a line end`);
+    return value;
+  };
+  const hint = option('backing-file');
+  const flat = disk.extents.some(({ type }) => type !== 'SPARSE');
+  if (hint !== undefined && (flat || disk.subformat === 'streamOptimized')) {
+    refuse(subject, `a ${disk.subformat} image has no parent, backing-file must be left out`);
+  }
+  return descriptorText({
+    cid: newContentId(),
+    parentCid: parentCid(subject, hint, option('parent-cid')),
+    parentFileNameHint: hint,
+    createType: disk.subformat,
+    extents: disk.extents,
+    sectors: disk.sectors,
+    adapterType: option('adapter-type') ?? 'ide',
+    hardwareVersion: option('hwversion') ?? '4',
+    toolsVersion: option('toolsversion') ?? '2147483647',
+  });
+}
+
+function parentCid(subject: string, hint: string | undefined, cid: string | undefined): number {
+  if (hint === undefined) return NO_PARENT;
+  if (cid !== undefined && /^[0-9a-f]{1,8}$/i.test(cid)) return Number.parseInt(cid, 16);
+  return refuse(
+    subject,
+    `parent-cid is ${cid ?? 'missing'}, must be the content ID of "${hint}" in hexadecimal digits`,
+  );
+}
+
+/** The last part of the path, as it can stand in a descriptor. */
+function baseName(subject: string): string {
+  const name = subject.slice(subject.lastIndexOf('/') + 1);
+  if (name === '' || /["\r\n\0]/.test(name))
+    refuse(subject, 'the file name holds a quote or a line end, or is empty');
+  return name;
+}
+
+function refuse(subject: string, what: string): never {
+  throw new BlockError('EINVAL', `Cannot create "${subject}": ${what}`);
+}

@@ -1,0 +1,26 @@
+import { defineDriver } from '../../../src/block/driver.ts';
+import { Role } from '../../../src/block/permissions.ts';
+import { CREATE_OPTIONS, createVmdk } from './create.ts';
+import { isDescriptor } from './descriptor.ts';
+import { openVmdk } from './open.ts';
+import { hasTables } from './read-header.ts';
+
+export const vmdkDriver = defineDriver({
+  name: 'vmdk',
+  kind: 'format',
+  summary: 'VMware disk: sparse, flat, split, stream-optimized, ESXi, and chains of snapshots',
+  options: {},
+  children: {
+    file: {
+      roles: Role.data | Role.metadata | Role.primary,
+      required: true,
+      summary: 'The image, or its descriptor',
+    },
+    extents: { roles: Role.data, required: false, summary: 'The file of extent N, as extents.N' },
+    backing: { roles: Role.cow, required: false, summary: 'The parent of a snapshot' },
+  },
+  probe: (head) => (hasTables(head) || isDescriptor(head) ? 100 : 0),
+  open: openVmdk,
+  createOptions: CREATE_OPTIONS,
+  create: createVmdk,
+});

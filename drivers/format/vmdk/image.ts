@@ -1,0 +1,160 @@
+import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
+import type { Extent, Placement } from '../../../src/block/extent.ts';
+import type { Limits } from '../../../src/block/limits.ts';
+import { limits } from '../../../src/block/limits.ts';
+import type { DiskExtent, GrainClaim } from './disk-extent.ts';
+import type { ImageFacts } from './info.ts';
+import { describe } from './info.ts';
+import type { Need } from './need.ts';
+
+interface Piece {
+  /** Bytes of the disk. */
+  readonly start: number;
+  readonly end: number;
+  readonly extent: DiskExtent;
+}
+
+export interface ImageParts {
+  readonly extents: readonly DiskExtent[];
+  readonly need: Need;
+  readonly facts: ImageFacts;
+  readonly readOnly: boolean;
+}
+
+/** An open VMDK: extents one after the other. Finds the one that a request falls into and cuts the request to it. */
+export class VmdkImage implements MappingDriver {
+  readonly family = 'mapping';
+  readonly limits: Limits;
+  readonly size: number;
+  readonly readOnly: boolean;
+  /** Flat extents may be holes in their files. */
+  readonly recurseStatus: boolean;
+  /** Left out when no extent has anything to say: the core then zeroes and discards in the files, in large pieces. */
+  readonly tryZero?: (offset: number, length: number, mayUnmap: boolean) => number | false;
+  readonly tryDiscard?: (offset: number, length: number) => number | false;
+  readonly extents: readonly DiskExtent[];
+  private readonly pieces: readonly Piece[];
+  private readonly parts: ImageParts;
+  private last: Piece;
+
+  constructor(parts: ImageParts) {
+    this.parts = parts;
+    this.extents = parts.extents;
+    this.readOnly = parts.readOnly;
+    this.pieces = lineUp(parts.extents);
+    this.last = this.pieces[0] ?? { start: 0, end: 0, extent: NOTHING };
+    this.size = this.pieces.at(-1)?.end ?? 0;
+    this.recurseStatus = parts.extents.some((extent) => extent.unit === 1);
+    this.limits = limits({
+      allocationUnit: Math.max(1, ...new Set(parts.extents.map((extent) => extent.unit))),
+    });
+    if (parts.extents.every((extent) => extent.unit === 1)) return;
+    this.tryZero = (offset, length, mayUnmap) => {
+      const { start, end, extent } = this.pieceAt(offset);
+      return extent.tryZero(offset - start, Math.min(length, end - offset), mayUnmap);
+    };
+    this.tryDiscard = (offset, length) => {
+      const { start, end, extent } = this.pieceAt(offset);
+      return extent.tryDiscard(offset - start, Math.min(length, end - offset));
+    };
+  }
+
+  tryMap(offset: number, max: number, out: Extent): boolean {
+    const { start, end, extent } = this.pieceAt(offset);
+    return extent.tryMap(offset - start, Math.min(max, end - offset), out);
+  }
+
+  load(): Promise<void> {
+    return this.parts.need.load();
+  }
+
+  tryAllocate(offset: number, length: number, out: Placement): boolean {
+    const { start, end, extent } = this.pieceAt(offset);
+    if (!extent.tryAllocate(offset - start, Math.min(length, end - offset), out)) return false;
+    out.start += start;
+    return true;
+  }
+
+  commit(place: Placement): void {
+    (place.token as GrainClaim | undefined)?.commit();
+  }
+
+  abort(place: Placement): void {
+    (place.token as GrainClaim | undefined)?.abort();
+  }
+
+  async readOpaque(bytes: Buffer, offset: number): Promise<void> {
+    for (let at = 0; at < bytes.length;) {
+      const { start, end, extent } = this.pieceAt(offset + at);
+      const step = Math.min(bytes.length - at, end - offset - at);
+      await extent.readOpaque?.(bytes.subarray(at, at + step), offset + at - start);
+      at += step;
+    }
+  }
+
+  tryReadOpaque(bytes: Buffer, at: number, length: number, offset: number): boolean {
+    const { start, end, extent } = this.pieceAt(offset);
+    if (offset + length > end) return false;
+    return extent.tryReadOpaque?.(bytes, at, length, offset - start) ?? false;
+  }
+
+  async flush(): Promise<void> {
+    await inOrder(this.extents, (extent) => extent.flush());
+  }
+
+  async close(): Promise<void> {
+    await inOrder(this.extents, (extent) => extent.close());
+  }
+
+  info(): Promise<ImageInfo> {
+    return Promise.resolve(describe(this.parts.facts, this.extents));
+  }
+
+  private pieceAt(offset: number): Piece {
+    const { last } = this;
+    if (offset >= last.start && offset < last.end) return last;
+    let low = 0;
+    let high = this.pieces.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if ((this.pieces[middle]?.start ?? Infinity) <= offset) low = middle;
+      else high = middle - 1;
+    }
+    this.last = this.pieces[low] ?? last;
+    return this.last;
+  }
+}
+
+/** Everything is tried even when something fails; rejects with the first error. */
+async function inOrder(
+  extents: readonly DiskExtent[],
+  run: (extent: DiskExtent) => Promise<void>,
+): Promise<void> {
+  const errors: unknown[] = [];
+  for (const extent of extents) await run(extent).catch((error: unknown) => errors.push(error));
+  if (errors.length > 0) throw errors[0];
+}
+
+function lineUp(extents: readonly DiskExtent[]): Piece[] {
+  const pieces: Piece[] = [];
+  let start = 0;
+  for (const extent of extents) {
+    if (extent.length > 0) pieces.push({ start, end: start + extent.length, extent });
+    start += extent.length;
+  }
+  return pieces;
+}
+
+/** Stands in for the extents of a disk of no bytes: nobody asks it. */
+const NOTHING: DiskExtent = {
+  length: 0,
+  unit: 1,
+  writable: false,
+  description: { filename: '', format: 'ZERO' },
+  tryMap: (_offset, _max, out) => out.setEof(),
+  tryAllocate: () => false,
+  tryZero: () => 0,
+  tryDiscard: (_offset, length) => length,
+  flush: () => Promise.resolve(),
+  close: () => Promise.resolve(),
+};

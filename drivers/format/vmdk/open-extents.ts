@@ -1,0 +1,131 @@
+import type { Child } from '../../../src/block/child.ts';
+import type { OpenContext } from '../../../src/block/driver.ts';
+import { Role } from '../../../src/block/permissions.ts';
+import { refuseImage } from '../../../src/block/refuse.ts';
+import type { DiskExtent } from './disk-extent.ts';
+import type { ExtentLine, ExtentType } from './extent-line.ts';
+import { FlatExtent } from './flat-extent.ts';
+import { SECTOR } from './layout.ts';
+import { openSparse } from './open-sparse.ts';
+import { hasTables, readHead } from './read-header.ts';
+import type { SharedState } from './shared.ts';
+import { ZeroExtent } from './zero-extent.ts';
+
+/** An extent to be opened: a line of the descriptor, and the file where it is the image itself. */
+export interface ExtentPlan {
+  readonly line: ExtentLine;
+  readonly own: Child | undefined;
+}
+
+const SPARSE_TYPES: ReadonlySet<ExtentType> = new Set(['SPARSE', 'VMFSSPARSE', 'SESPARSE']);
+
+/** Opens the extents of a disk in order, each through the gate as the child `extents.N`. */
+export async function openExtents(
+  context: OpenContext<object>,
+  shared: SharedState,
+  plans: readonly ExtentPlan[],
+): Promise<DiskExtent[]> {
+  const extents: DiskExtent[] = [];
+  let start = 0;
+  for (const [index, plan] of plans.entries()) {
+    const extent = await openExtent(context, shared, { plan, index, start });
+    extents.push(extent);
+    start += extent.length;
+    if (!Number.isSafeInteger(start)) {
+      refuseImage(
+        context.subject,
+        `its extents have ${start} bytes`,
+        `must be at most ${Number.MAX_SAFE_INTEGER}`,
+      );
+    }
+  }
+  return extents;
+}
+
+interface Position {
+  readonly plan: ExtentPlan;
+  readonly index: number;
+  /** Bytes of the disk before it. */
+  readonly start: number;
+}
+
+async function openExtent(
+  context: OpenContext<object>,
+  shared: SharedState,
+  position: Position,
+): Promise<DiskExtent> {
+  const { line, own } = position.plan;
+  if (line.type === 'ZERO' || line.access === 'NOACCESS' || line.filename === undefined) {
+    return new ZeroExtent(line.sectors * SECTOR, { filename: line.filename ?? '', format: line.type });
+  }
+  const file = own ?? (await openFile(context, position.index, line, line.filename));
+  const writable = !context.common.readOnly && line.access === 'RW' && !file.node.readOnly;
+  const filename = file.node.filename === '' ? line.filename : file.node.filename;
+  if (!SPARSE_TYPES.has(line.type)) {
+    const head = line.type === 'VMFSTHIN' ? await readHead(file) : undefined;
+    if (head === undefined || !hasTables(head))
+      return openFlat({ file, line, filename, writable, gate: shared.gate });
+  }
+  const head = await readHead(file);
+  if (!hasTables(head)) {
+    const found = JSON.stringify(head.toString('latin1', 0, 4));
+    refuseImage(
+      filename,
+      `it begins with ${found}`,
+      `must be a ${line.type} extent ("KDMV", "COWD" or seSparse)`,
+    );
+  }
+  const length = own === undefined ? line.sectors * SECTOR : undefined;
+  const { start } = position;
+  const extent = await openSparse({
+    shared,
+    file,
+    head,
+    filename,
+    format: line.type,
+    start,
+    length,
+    writable,
+  });
+  if (own !== undefined && line.sectors !== 0 && line.sectors * SECTOR !== extent.length) {
+    context.warn(
+      `the descriptor says ${line.sectors} sectors, the header ${extent.length / SECTOR}: the header is used`,
+    );
+  }
+  return extent;
+}
+
+async function openFile(
+  context: OpenContext<object>,
+  index: number,
+  line: ExtentLine,
+  filename: string,
+): Promise<Child> {
+  const child = await context.openNamed(`extents.${index}`, {
+    filename,
+    format: 'raw',
+    roles: SPARSE_TYPES.has(line.type) ? Role.data | Role.metadata : Role.data,
+    writable: line.access === 'RW',
+  });
+  return (
+    child ?? refuseImage(context.subject, `option extents.${index} is null`, 'an extent must have a file')
+  );
+}
+
+function openFlat(parts: {
+  file: Child;
+  line: ExtentLine;
+  filename: string;
+  writable: boolean;
+  gate: SharedState['gate'];
+}): FlatExtent {
+  const { file, line, filename } = parts;
+  const offset = line.offset * SECTOR;
+  const length = line.sectors * SECTOR;
+  if (offset + length > file.size) {
+    const wanted = `must have ${offset + length} as the descriptor says`;
+    refuseImage(filename, `it has ${file.size} bytes`, wanted);
+  }
+  const description = { filename, format: line.type };
+  return new FlatExtent({ file, offset, length, gate: parts.gate, writable: parts.writable, description });
+}
