@@ -20,6 +20,9 @@ const PACKAGES: Readonly<Record<string, string>> = {
   'fsck.ext4': 'e2fsprogs',
   'mkfs.xfs': 'xfsprogs',
   xfs_repair: 'xfsprogs',
+  '7zz': '7zip',
+  create_compressed_fs: 'cloop-utils',
+  bximage: 'bximage',
 };
 
 const FOLDERS = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin', '/usr/bin', '/bin'];

@@ -1,0 +1,156 @@
+/**
+ * Compressed loop image, version 2, big-endian, read only:
+ *
+ *     128 bytes of shell script | u32 block size | u32 blocks | u64 offset of each block, and of the end | zlib streams
+ */
+import { promisify } from 'node:util';
+import { inflate } from 'node:zlib';
+import type { Child } from '../../src/block/child.ts';
+import { DecompressedCache, readBlocks, tryReadBlocks } from '../../src/block/decompressed-cache.ts';
+import type { ImageInfo, MappingDriver, OpenContext } from '../../src/block/driver.ts';
+import { defineDriver } from '../../src/block/driver.ts';
+import type { Extent } from '../../src/block/extent.ts';
+import { limits } from '../../src/block/limits.ts';
+import { Role } from '../../src/block/permissions.ts';
+import { damaged, refuseImage } from '../../src/block/refuse.ts';
+import { TableCache } from '../../src/block/table-cache.ts';
+import { readU64BE } from '../../src/util/bytes.ts';
+
+const unpack = promisify(inflate);
+const PREAMBLE = 128;
+const TABLE = PREAMBLE + 8;
+const BLOCK_MAX = 64 * 1024 * 1024;
+const SLICE = 64 * 1024;
+const SLICES = 64;
+const ANY_VERSION = /^#!\/bin\/sh\n#V(\d+\.\d+) Format\n(?=[^]*cloop)/;
+
+interface Layout {
+  readonly blockSize: number;
+  readonly blocks: number;
+}
+
+class CloopImage implements MappingDriver {
+  readonly family = 'mapping';
+  readonly readOnly = true;
+  readonly limits = limits({});
+  readonly size: number;
+  private readonly file: Child;
+  private readonly subject: string;
+  private readonly layout: Layout;
+  private readonly table: TableCache;
+  private readonly cache = new DecompressedCache();
+
+  constructor(file: Child, layout: Layout, subject: string) {
+    this.file = file;
+    this.layout = layout;
+    this.subject = subject;
+    this.size = layout.blocks * layout.blockSize;
+    this.table = new TableCache({
+      file,
+      sliceBytes: SLICE,
+      maxSlices: SLICES,
+      makeClean: () => Promise.resolve(),
+    });
+  }
+
+  tryMap(offset: number, max: number, out: Extent): boolean {
+    return out.setOpaque(Math.min(max, this.size - offset), true);
+  }
+
+  /** tryMap never fails. */
+  load(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  async readOpaque(bytes: Buffer, offset: number): Promise<void> {
+    await readBlocks(bytes, offset, this.layout.blockSize, (index) =>
+      this.cache.fetch(index, () => this.decompress(index)),
+    );
+  }
+
+  tryReadOpaque(bytes: Buffer, at: number, length: number, offset: number): boolean {
+    return tryReadBlocks({ bytes, at, length }, offset, this.layout.blockSize, (index) =>
+      this.cache.get(index),
+    );
+  }
+
+  flush(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  info(): Promise<ImageInfo> {
+    return Promise.resolve({ clusterSize: this.layout.blockSize, compressed: true });
+  }
+
+  private async decompress(index: number): Promise<Buffer> {
+    const { blockSize } = this.layout;
+    const start = await this.offsetOf(index);
+    const end = await this.offsetOf(index + 1);
+    const most = blockSize + Math.ceil(blockSize / 1000) + 1024;
+    const least = TABLE + (this.layout.blocks + 1) * 8;
+    if (!(start >= least && end > start && end - start <= most && end <= this.file.size)) {
+      const wanted = `must be 1 to ${most} bytes from ${least} to ${this.file.size}`;
+      throw damaged(this.subject, `block ${index} lies from ${start} to ${end}`, wanted);
+    }
+    const packed = Buffer.allocUnsafe(end - start);
+    await this.file.read(packed, start);
+    const plain = await unpack(packed, { maxOutputLength: blockSize }).catch((error: unknown) => {
+      throw damaged(this.subject, `block ${index} at ${start}: ${String(error)}`, 'must be a zlib stream');
+    });
+    if (plain.length === blockSize) return plain;
+    throw damaged(
+      this.subject,
+      `block ${index} at ${start} unpacks to ${plain.length} bytes`,
+      `must be ${blockSize}`,
+    );
+  }
+
+  private async offsetOf(index: number): Promise<number> {
+    const at = index * 8;
+    const sliceOffset = TABLE + at - (at % SLICE);
+    for (;;) {
+      const slice = this.table.get(sliceOffset);
+      if (slice !== undefined) return readU64BE(slice.bytes, at % SLICE);
+      await this.table.load();
+    }
+  }
+}
+
+async function open({ subject, ...context }: OpenContext<object>): Promise<MappingDriver> {
+  const file = context.child('file');
+  const bytes = Buffer.alloc(TABLE);
+  await file.read(bytes, 0);
+  const version = ANY_VERSION.exec(bytes.toString('latin1', 0, PREAMBLE))?.[1];
+  if (version === undefined)
+    refuseImage(subject, 'the preamble is none of a cloop image', 'must name version 2.0');
+  if (version !== '2.0') refuseImage(subject, `version is ${version}`, 'must be 2.0', 'ENOTSUP');
+  const blockSize = bytes.readUInt32BE(PREAMBLE);
+  const blocks = bytes.readUInt32BE(PREAMBLE + 4);
+  if (blockSize < 512 || blockSize % 512 !== 0 || blockSize > BLOCK_MAX) {
+    refuseImage(subject, `block_size is ${blockSize}`, `must be a multiple of 512 up to ${BLOCK_MAX}`);
+  }
+  if (TABLE + (blocks + 1) * 8 > file.size) {
+    refuseImage(
+      subject,
+      `num_blocks is ${blocks}`,
+      `their offsets must lie inside the file (${file.size} bytes)`,
+    );
+  }
+  return new CloopImage(file, { blockSize, blocks }, subject);
+}
+
+export const cloopDriver = defineDriver({
+  name: 'cloop',
+  kind: 'format',
+  summary: 'Compressed loop image of live systems, read only',
+  options: {},
+  children: {
+    file: { roles: Role.data | Role.metadata | Role.primary, required: true, summary: 'The image file' },
+  },
+  probe: (head) => (ANY_VERSION.test(head.toString('latin1', 0, PREAMBLE)) ? 90 : 0),
+  open,
+});
