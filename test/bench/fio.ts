@@ -9,6 +9,8 @@ export interface Load {
   readonly direct: boolean;
   /** Bytes that all jobs together move, instead of running for a time. */
   readonly amount?: number;
+  /** What the kernel has cached of the file itself stays: the host's file would be cold otherwise. */
+  readonly keepCache?: boolean;
 }
 
 /** Runs fio (psync) over a file and resolves to bytes per second. */
@@ -49,6 +51,7 @@ function fioArguments(file: string, size: number, load: Load, seconds: number): 
     '--output-format=json',
     '--allow_file_create=0',
     '--fallocate=none',
+    `--invalidate=${load.keepCache === true ? 0 : 1}`,
     '--randseed=' + String(Math.floor(Math.random() * 2 ** 31)),
     ...random,
     ...extent,

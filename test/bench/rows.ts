@@ -70,7 +70,11 @@ export const ROWS: readonly Row[] = [
   { name: 'raw 4k randwrite 8 jobs', ...raw, load: random('randwrite', 8) },
   { name: 'raw 1M read', ...raw, load: sequential('read') },
   { name: 'raw 1M write', ...raw, load: sequential('write') },
-  { name: 'raw 4k randread 8 jobs buffered', ...raw, load: { ...random('randread', 8), direct: false } },
-  { name: 'raw 1M read buffered', ...raw, load: sequential('read', false) },
+  {
+    name: 'raw 4k randread 8 jobs buffered',
+    ...raw,
+    load: { ...random('randread', 8), direct: false, keepCache: true },
+  },
+  { name: 'raw 1M read buffered', ...raw, load: { ...sequential('read', false), keepCache: true } },
   { name: 'cold 4k randread 8 jobs', ...qcow2, load: random('randread', 8), target: 1, cold: true },
 ];
