@@ -1,5 +1,5 @@
 import createDebug from 'debug';
-import { BlockError } from '../../src/block/errors.ts';
+import { BlockError, errnoOf } from '../../src/block/errors.ts';
 import type { FuseDevice } from '../../src/sys/fuse-device.ts';
 import { unmountFileSystem } from '../../src/sys/fuse-device.ts';
 import { helperUnmount } from '../../src/sys/fuse-helper.ts';
@@ -23,9 +23,15 @@ export async function connect(plan: MountPlan): Promise<FuseDevice> {
   } catch (error) {
     if (!isRefused(error)) throw error;
     return mountThroughHelper(plan).catch(() => {
-      throw error;
+      throw withHint(plan, error);
     });
   }
+}
+
+function withHint(plan: MountPlan, error: unknown): BlockError {
+  const { path } = plan.at;
+  const text = `Cannot mount "${path}": not permitted, the capability CAP_SYS_ADMIN or a working fusermount3 is needed`;
+  return new BlockError(errnoOf(error), text, { path }, error);
 }
 
 /** EBUSY while somebody uses it, unless `lazy`: then it goes when nobody does any more. */
