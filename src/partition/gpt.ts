@@ -83,7 +83,16 @@ function parseEntry(entry: Buffer, number: number, sectorSize: number): Partitio
   const offset = first * sectorSize;
   const length = (last - first + 1) * sectorSize;
   if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(offset + length)) return undefined;
-  return { number, offset, length, type, typeName: gptTypeName(type), name, uuid: guid(entry, 16) };
+  return {
+    number,
+    offset,
+    length,
+    type,
+    typeName: gptTypeName(type),
+    name,
+    uuid: guid(entry, 16),
+    extended: false,
+  };
 }
 
 /** The mixed-endian form: the first three fields are little endian. */

@@ -75,6 +75,7 @@ function toPartition(number: number, entry: Entry, base: number, disk: Buffer): 
     type: `0x${entry.type.toString(16).padStart(2, '0')}`,
     typeName: mbrTypeName(entry.type),
     name: '',
+    extended: EXTENDED.has(entry.type),
     uuid: `${signature}-${number.toString(16).padStart(2, '0')}`,
   };
 }

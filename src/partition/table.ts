@@ -15,6 +15,8 @@ export interface Partition {
   /** GPT only; '' otherwise. */
   readonly name: string;
   readonly uuid: string;
+  /** An MBR's extended partition: it holds logical ones and no data of its own. */
+  readonly extended: boolean;
 }
 
 export interface PartitionTable {
@@ -58,7 +60,8 @@ function withinDisk(table: PartitionTable, size: number): PartitionTable {
     const clash = partitions.find(
       (each) => each.offset < offset + length && offset < each.offset + each.length,
     );
-    if (clash !== undefined) warnings.push(`partition ${number} overlaps partition ${clash.number}`);
+    if (clash !== undefined && !partition.extended)
+      warnings.push(`partition ${number} overlaps partition ${clash.number}`);
     partitions.push({ ...partition, length: Math.min(length, size - offset) });
   }
   return { ...table, partitions, warnings };
