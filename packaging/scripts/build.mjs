@@ -2,17 +2,18 @@
  * Bundles src/main.ts into dist/: one small entry that checks the Node version, and chunks that are loaded when needed
  * (the server never loads the command line's parser). koffi stays outside: it finds its binary beside its own files.
  */
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, renameSync, rmSync } from 'node:fs';
 import { build } from 'esbuild';
 import { root } from './project.mjs';
 
 const require = `import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);`;
 
-rmSync(`${root}/dist`, { recursive: true, force: true });
+// Beside the old one, which goes only when the new one is whole.
+const fresh = `${root}/build/dist-${process.pid}`;
 const built = await build({
   absWorkingDir: root,
   entryPoints: { blockfuse: 'src/main.ts' },
-  outdir: 'dist',
+  outdir: fresh,
   chunkNames: 'chunks/[name]-[hash]',
   bundle: true,
   splitting: true,
@@ -28,4 +29,6 @@ const built = await build({
 }).catch(() => undefined);
 // esbuild has said what is wrong.
 if (built === undefined) process.exit(1);
-chmodSync(`${root}/dist/blockfuse.js`, 0o755);
+chmodSync(`${fresh}/blockfuse.js`, 0o755);
+rmSync(`${root}/dist`, { recursive: true, force: true });
+renameSync(fresh, `${root}/dist`);

@@ -1,17 +1,21 @@
+import type { Driver } from '../block/driver.ts';
 import { bool, optional } from '../block/schema.ts';
-import { defineCommand } from './command.ts';
+import type { OptionEntries } from '../block/schema.ts';
+import { defineCommand, UsageError } from './command.ts';
+import { describeSchema } from './describe-schema.ts';
 import { print, printJson } from './output.ts';
 import { renderTable } from './render.ts';
 
 export const formatsCommand = defineCommand({
   name: 'formats',
-  summary: 'List the drivers: formats, protocols and filters',
+  summary: 'List the drivers, or the options of one',
   description: [],
-  arguments: [],
+  arguments: [{ name: 'driver', summary: 'Show the options of this one', optional: true }],
   options: { json: { schema: optional(bool('Print JSON'), false) } },
-  examples: [],
-  run: async ({ options }) => {
+  examples: [{ command: 'blockfuse formats qcow2', text: 'What mount -O and create -O take for qcow2' }],
+  run: async ({ arguments: [name], options }) => {
     const { DRIVERS } = await import('../../drivers/index.ts');
+    if (name !== undefined) return showOptions(DRIVERS, name, options.json);
     const rows = DRIVERS.map((driver) => ({
       name: driver.name,
       kind: driver.kind,
@@ -25,6 +29,31 @@ export const formatsCommand = defineCommand({
     return 0;
   },
 });
+
+function showOptions(drivers: readonly Driver[], name: string, json: boolean): number {
+  const driver = drivers.find((candidate) => candidate.name === name);
+  if (driver === undefined) throw new UsageError(`there is no driver "${name}", see blockfuse formats`);
+  const rows = [...optionRows('open', driver.options), ...optionRows('create', driver.createOptions ?? {})];
+  if (json) printJson(rows);
+  else if (rows.length === 0) print(`${name} has no options of its own`);
+  else
+    print(
+      renderTable(
+        ['FOR', 'OPTION', 'DEFAULT', 'WHAT IT DOES'],
+        rows.map((row) => [row.for, row.option, String(row.default ?? ''), row.summary]),
+      ),
+    );
+  return 0;
+}
+
+function optionRows(use: 'open' | 'create', entries: OptionEntries) {
+  return Object.entries(entries).map(([option, schema]) => {
+    const fallback: unknown = 'default' in schema ? schema.default : undefined;
+    const known =
+      typeof fallback === 'string' || typeof fallback === 'number' || typeof fallback === 'boolean';
+    return { for: use, option, summary: describeSchema(schema), ...(known ? { default: fallback } : {}) };
+  });
+}
 
 interface Row {
   readonly name: string;

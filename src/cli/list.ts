@@ -11,7 +11,7 @@ export const listCommand = defineCommand({
   options: { json: { schema: optional(bool('Print JSON'), false) } },
   examples: [{ command: 'blockfuse list --json', text: 'For scripts' }],
   run: async ({ options }) => {
-    const { runningServers } = await import('../sys/running-servers.ts');
+    const { leftLogs, runningServers } = await import('../sys/running-servers.ts');
     const { listMounts } = await import('../sys/fuse-mountpoint.ts');
     const servers = runningServers();
     if (options.json) printJson(servers);
@@ -21,6 +21,7 @@ export const listCommand = defineCommand({
       if (type !== 'fuse.blockfuse' || ours.has(target)) continue;
       complain(`warning: "${target}" has no server of yours: another user's, or one that was killed`);
     }
+    for (const log of leftLogs()) complain(`warning: a server that is gone had something to say: ${log}`);
     return 0;
   },
 });

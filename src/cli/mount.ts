@@ -11,12 +11,18 @@ import {
   imageName,
   imageTree,
 } from './image-arguments.ts';
+import { parseKeyValues } from './key-values.ts';
 import { nodeNameFor } from './node-name.ts';
 import { print, printJson } from './output.ts';
 import type { ServeRequest } from './server/messages.ts';
 
 const OPTIONS = {
   ...IMAGE_OPTIONS,
+  options: {
+    schema: optional(text('Options of the format: key=value,... (blockfuse formats NAME lists them)'), ''),
+    value: 'list',
+    short: 'O',
+  },
   'read-only': { schema: optional(bool('Refuse writes'), false), short: 'r' },
   'node-name': {
     schema: optional(
@@ -82,6 +88,10 @@ export const mountCommand = defineCommand({
       command: 'blockfuse mount --read-only disk.qcow2 disk.qcow2',
       text: 'The image itself reads as the disk',
     },
+    {
+      command: 'blockfuse mount -f qcow2 -O l2-cache-size=64M disk.qcow2 /mnt/disk',
+      text: 'With an option of the format',
+    },
     { command: 'blockfuse mount -U vm.qcow2 /mnt/vm', text: 'Look at the disk of a VM that runs' },
   ],
   run: async ({ arguments: [image = '', mountpoint = ''], options, mountWords }) => {
@@ -109,6 +119,7 @@ function serveRequest(
   return {
     image: {
       ...imageTree(image, values, absoluteName),
+      ...parseKeyValues(values.options),
       ...cache,
       'node-name': node,
       'read-only': readOnly,

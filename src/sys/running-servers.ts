@@ -3,7 +3,7 @@
  * control socket. An entry whose process is gone (or whose number another process has now) is removed when seen.
  */
 import { existsSync, lstatSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync } from 'node:fs';
-import { rmSync, writeFileSync } from 'node:fs';
+import { rmSync, statSync, writeFileSync } from 'node:fs';
 import { BlockError } from '../block/errors.ts';
 import { processStart } from './processes.ts';
 
@@ -77,12 +77,22 @@ export function enterServer(server: RunningServer): void {
   renameSync(`${path}.tmp`, path);
 }
 
-/** Removes a server's entry, its socket and its log. */
-export function removeServer(server: Pick<RunningServer, 'pid' | 'log'>): void {
+/** Removes a server's entry, its socket and its log; a log that somebody should read stays. */
+export function removeServer(server: Pick<RunningServer, 'pid' | 'log'>, keepLog = false): void {
   const folder = serversFolder();
   for (const ending of ['json', 'json.tmp', 'sock'])
     rmSync(`${folder}/${server.pid}.${ending}`, { force: true });
-  if (server.log !== undefined) rmSync(server.log, { force: true });
+  if (server.log !== undefined && !keepLog) rmSync(server.log, { force: true });
+}
+
+/** Logs in which servers that are gone left something to read. */
+export function leftLogs(): string[] {
+  const folder = serversFolder();
+  const current = new Set(runningServers().map(({ log }) => log));
+  return readdirSync(folder)
+    .filter((name) => name.endsWith('.log'))
+    .map((name) => `${folder}/${name}`)
+    .filter((path) => !current.has(path) && (statSync(path, { throwIfNoEntry: false })?.size ?? 0) > 0);
 }
 
 /** Servers of this user that are alive, the oldest first. */
@@ -92,8 +102,12 @@ export function runningServers(): RunningServer[] {
   const servers = names
     .map((name) => readEntry(`${folder}/${name}`))
     .filter((server) => server !== undefined);
-  for (const dead of servers.filter((server) => !isAlive(server))) removeServer(dead);
+  for (const dead of servers.filter((server) => !isAlive(server))) removeServer(dead, hasSaid(dead));
   return servers.filter(isAlive).sort((one, other) => one.started.localeCompare(other.started));
+}
+
+function hasSaid({ log }: RunningServer): boolean {
+  return log !== undefined && (statSync(log, { throwIfNoEntry: false })?.size ?? 0) > 0;
 }
 
 export function isAlive(server: Pick<RunningServer, 'pid' | 'startTime'>): boolean {

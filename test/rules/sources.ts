@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -12,13 +12,15 @@ export interface Source {
   readonly imports: readonly string[];
 }
 
-/** Every TypeScript file below the folders. */
+/** Every TypeScript file below the folders that exist. */
 export function sources(...folders: readonly string[]): Source[] {
-  return folders.flatMap((folder) =>
-    readdirSync(join(root, folder), { withFileTypes: true, recursive: true })
-      .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
-      .map((entry) => readSource(join(entry.parentPath, entry.name))),
-  );
+  return folders
+    .filter((folder) => existsSync(join(root, folder)))
+    .flatMap((folder) =>
+      readdirSync(join(root, folder), { withFileTypes: true, recursive: true })
+        .filter((entry) => entry.isFile() && entry.name.endsWith('.ts'))
+        .map((entry) => readSource(join(entry.parentPath, entry.name))),
+    );
 }
 
 function readSource(file: string): Source {

@@ -92,7 +92,7 @@ export class MountServer {
     if (error !== undefined) complainOf(error);
     // In the next turn, so that whoever asked for the end over the control socket gets the answer out first.
     setImmediate(() => {
-      void this.vanish().finally(() => {
+      void this.vanish(error !== undefined).finally(() => {
         this.finish(error === undefined ? 0 : 1);
       });
     });
@@ -121,10 +121,10 @@ export class MountServer {
     }
   }
 
-  private async vanish(): Promise<void> {
+  private async vanish(keepLog = false): Promise<void> {
     await this.listener?.close();
     if (this.request.pidFile !== undefined) removePidFile(this.request.pidFile);
-    removeServer(this.entry);
+    removeServer(this.entry, keepLog);
   }
 }
 

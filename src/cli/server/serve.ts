@@ -79,10 +79,17 @@ export async function serveForeground(request: ServeRequest): Promise<number> {
 async function startServer(request: ServeRequest, warn: (message: string) => void): Promise<MountServer> {
   const server = new MountServer(await mountDisk(request, warn), request);
   await server.announce();
-  process.on('unhandledRejection', (error) => {
-    complain(`internal error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
+  process.on('unhandledRejection', complainInternal);
+  // What is in memory is written back as far as it goes: better than to die with it.
+  process.once('uncaughtException', (error) => {
+    complainInternal(error);
+    void server.end(true).catch(() => undefined);
   });
   return server;
+}
+
+function complainInternal(error: unknown): void {
+  complain(`internal error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`);
 }
 
 /** The size of libuv's thread pool is decided by the environment that a process starts with. */
