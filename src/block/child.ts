@@ -26,6 +26,9 @@ export class Child {
   node: Node;
   used: Permissions;
   shared: Permissions;
+  /** Drained sections (drain.ts) that this door is held for: requests wait until it is 0 again. */
+  private holds = 0;
+  private readonly held: (() => void)[] = [];
 
   constructor(edge: { name: string; parent: ChildParent; roles: Roles; node: Node }) {
     this.name = edge.name;
@@ -43,40 +46,56 @@ export class Child {
 
   /** Fills bytes[at, at+length) without waiting; false when it would have to. Past the end: zeroes. */
   tryRead(bytes: Buffer, at: number, length: number, offset: number): boolean {
-    return this.node.tryRead(bytes, at, length, offset);
+    return this.holds === 0 && this.node.tryRead(bytes, at, length, offset);
   }
 
   /** Writes without waiting; false (redo it with `write`) when it would have to, or may not. */
   tryWrite(bytes: Buffer, at: number, length: number, offset: number): boolean {
-    if ((this.used & Permission.write) === 0) return false;
+    if ((this.used & Permission.write) === 0 || this.holds !== 0) return false;
     if ((this.used & Permission.resize) === 0 && offset + length > this.node.size) return false;
     return this.node.tryWrite(bytes, at, length, offset);
   }
 
   read(bytes: Buffer, offset: number): Promise<void> {
+    if (this.holds !== 0) return this.released().then(() => this.node.read(bytes, offset));
     return this.node.read(bytes, offset);
   }
 
   async write(bytes: Buffer, offset: number, flags = 0): Promise<void> {
+    if (this.holds !== 0) await this.released();
     await this.prepareWrite('write', offset, bytes.length);
     await this.node.write(bytes, offset, flags);
   }
 
   async writeZeroes(offset: number, length: number, flags = 0): Promise<void> {
+    if (this.holds !== 0) await this.released();
     await this.prepareWrite('write zeroes to', offset, length);
     await this.node.writeZeroes(offset, length, flags);
   }
 
   async discard(offset: number, length: number): Promise<void> {
+    if (this.holds !== 0) await this.released();
     this.require(Permission.write, 'discard in');
     await this.node.discard(offset, length);
   }
 
-  flush(): Promise<void> {
-    return this.node.flush();
+  async flush(): Promise<void> {
+    if (this.holds !== 0) await this.released();
+    await this.node.flush();
+  }
+
+  /**
+   * Copies into the node itself what it reads there from its backing child, so that it no longer depends on it; content
+   * does not change. Does nothing where there is no mapping. Needs write or write-unchanged.
+   */
+  async copyUp(offset: number, length: number): Promise<void> {
+    if (this.holds !== 0) await this.released();
+    this.require(Permission.write | Permission.writeUnchanged, 'copy up into');
+    await this.node.copyUp(offset, length);
   }
 
   async resize(size: number, shrink = false): Promise<void> {
+    if (this.holds !== 0) await this.released();
     this.require(Permission.resize, 'resize');
     await this.node.resize(size, shrink);
   }
@@ -89,6 +108,20 @@ export class Child {
   /** What the whole chain has at `offset`. */
   status(offset: number, max: number, out: BlockStatus): Promise<void> {
     return this.node.status(offset, max, out);
+  }
+
+  /** For drained sections only: requests wait from now on. Calls are counted. */
+  hold(): void {
+    this.holds += 1;
+  }
+
+  unhold(): void {
+    this.holds -= 1;
+    if (this.holds === 0) for (const wake of this.held.splice(0)) wake();
+  }
+
+  private async released(): Promise<void> {
+    while (this.holds !== 0) await new Promise<void>((resolve) => this.held.push(resolve));
   }
 
   private async prepareWrite(action: string, offset: number, length: number): Promise<void> {

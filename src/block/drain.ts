@@ -1,4 +1,4 @@
-import type { ChildParent } from './child.ts';
+import type { Child } from './child.ts';
 import type { Node } from './node.ts';
 
 /**
@@ -7,26 +7,51 @@ import type { Node } from './node.ts';
  *     begin: every root above (export, job) holds new requests back -> those under way finish -> nodes are idle
  *     ...    the change, in one turn
  *     end:   the same roots go on, over the graph as it is now
+ *
+ * Roots without hooks are held at their door (child.ts). Drivers that make requests wait on purpose let them go meanwhile.
  */
 export async function withDrained<T>(nodes: Iterable<Node>, run: () => T | Promise<T>): Promise<T> {
-  const roots = new Set<ChildParent>();
+  const edges = new Set<Child>();
   const seen = new Set<Node>();
-  for (const node of nodes) collect(node, roots, seen);
-  for (const root of roots) root.drainBegin?.();
+  for (const node of nodes) collect(node, edges, seen);
+  for (const edge of edges) begin(edge);
+  for (const node of seen) node.impl.drainBegin?.();
   try {
-    for (const root of roots) await root.drained?.();
-    for (const node of seen) await node.idle();
+    for (const edge of edges) await edge.parent.drained?.();
+    await allIdle(seen);
     return await run();
   } finally {
-    for (const root of roots) root.drainEnd?.();
+    for (const node of seen) node.impl.drainEnd?.();
+    for (const edge of edges) end(edge);
   }
 }
 
-function collect(node: Node, roots: Set<ChildParent>, seen: Set<Node>): void {
+/** Everything from `node` up, and the doors of those outside. */
+function collect(node: Node, edges: Set<Child>, seen: Set<Node>): void {
   if (seen.has(node)) return;
   seen.add(node);
-  for (const { parent } of node.parents) {
-    if (parent.parentNode === undefined) roots.add(parent);
-    else collect(parent.parentNode, roots, seen);
+  for (const edge of node.parents) {
+    const { parentNode } = edge.parent;
+    if (parentNode === undefined) edges.add(edge);
+    else collect(parentNode, edges, seen);
   }
+}
+
+/** While one node is waited for, requests inside the graph (write-back of tables) may begin at another. */
+async function allIdle(nodes: ReadonlySet<Node>): Promise<void> {
+  for (;;) {
+    const busy = [...nodes].find((node) => node.busy);
+    if (busy === undefined) return;
+    await busy.idle();
+  }
+}
+
+function begin(edge: Child): void {
+  if (edge.parent.drainBegin === undefined) edge.hold();
+  else edge.parent.drainBegin();
+}
+
+function end(edge: Child): void {
+  if (edge.parent.drainBegin === undefined) edge.unhold();
+  else edge.parent.drainEnd?.();
 }

@@ -14,6 +14,7 @@ import type { Child } from './child.ts';
 import type { BlockStatus, Extent, Placement } from './extent.ts';
 import type { Limits } from './limits.ts';
 import type { Node } from './node.ts';
+import type { GraphObject } from './objects.ts';
 import type { PermissionPair, Roles } from './permissions.ts';
 import type { CommonOptions, OptionEntries, OptionsOf } from './schema.ts';
 
@@ -48,8 +49,28 @@ export interface OpenDriverBase {
    * Throws a BlockError, having changed nothing, when it can't be had. Never waits.
    */
   setPermissions?(wanted: PermissionPair): PermissionChange;
+  /**
+   * Around a change of the graph above or here: requests that wait on purpose (for their share of a rate) go through, and
+   * nothing new waits until the end. Calls are counted.
+   */
+  drainBegin?(): void;
+  drainEnd?(): void;
+  /** What a copy-before-write filter offers beside the disk itself: the disk as it was when the filter was opened. */
+  readonly snapshot?: SnapshotView;
   /** First half of a reopen with other options; throws, having changed nothing, when they can't be had. */
   reopen?(common: CommonOptions, options: unknown): Promise<PermissionChange>;
+}
+
+/** A point-in-time view of a node that goes on being written. */
+export interface SnapshotView {
+  readonly size: number;
+  /** Rejects with EACCES where the view is gone: dropped by `discard`, or broken by a failed copy. */
+  read(bytes: Buffer, offset: number): Promise<void>;
+  tryRead(bytes: Buffer, at: number, length: number, offset: number): boolean;
+  /** Where the bytes of the view are now. */
+  tryStatus(offset: number, max: number, out: Extent): boolean;
+  /** The view is no longer needed there: nothing is copied any more, and what was copied is given back. */
+  discard(offset: number, length: number): Promise<void>;
 }
 
 export interface PermissionChange {
@@ -161,12 +182,19 @@ export interface OpenContext<Options> {
   givenChild(name: string): Child | null | undefined;
   /** The child from the user's options where given (null: none), else the file that the image names, through the gate. */
   openNamed(name: string, reference: ImageReference): Promise<Child | undefined>;
+  /** The object of that type and id (`--object throttle-group,id=...`). */
+  object(type: string, id: string): GraphObject;
+  /** The content of a file of settings that the user names (never one that an image names). */
+  readText(filename: string): Promise<string>;
+  /** Tells whoever watches (the control socket) of something that happened, under QEMU's name for it. */
+  event(name: string, data: Readonly<Record<string, unknown>>): void;
   /** The secret of that id (a passphrase or key). Not to be kept longer than it takes, never to be printed. */
   secret(id: string): Buffer;
   /** Tells the user once, on the log and where the command prints. */
   warn(message: string): void;
 }
 
+/** A name that ends in `.*` stands for a list: `children.*` is given as `children.0`, `children.1`, ... or as a JSON array. */
 export interface ChildSpec {
   readonly roles: Roles;
   readonly required: boolean;

@@ -10,6 +10,8 @@ import type { NodeIo } from './node-io.ts';
 export class FilterIo implements NodeIo {
   private readonly impl: FilterDriver;
   private readonly filtered: Child;
+  private own: Partial<Limits> | undefined;
+  private merged: Limits = NO_LIMITS;
 
   constructor(impl: FilterDriver, filtered: Child) {
     this.impl = impl;
@@ -20,8 +22,15 @@ export class FilterIo implements NodeIo {
     return this.impl.size ?? this.filtered.size;
   }
 
+  /** The filter's own: the child's are kept by the child. But what one allocation is stays true all the way up. */
   get limits(): Limits {
-    return this.impl.limits === undefined ? NO_LIMITS : { ...NO_LIMITS, ...this.impl.limits };
+    const { limits: own } = this.impl;
+    const { allocationUnit } = this.filtered.node.limits;
+    if (own !== this.own || allocationUnit !== this.merged.allocationUnit) {
+      this.own = own;
+      this.merged = { ...NO_LIMITS, allocationUnit, ...own };
+    }
+    return this.merged;
   }
 
   /** A filter that handles reads itself but has no synchronous twin must see every read: no short cut past it. */
@@ -60,6 +69,10 @@ export class FilterIo implements NodeIo {
 
   flush(): Promise<void> {
     return this.impl.flush === undefined ? this.filtered.flush() : this.impl.flush();
+  }
+
+  copyUp(offset: number, length: number): Promise<void> {
+    return this.filtered.copyUp(offset, length);
   }
 
   tryStatus(offset: number, max: number, out: Extent): boolean {

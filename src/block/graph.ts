@@ -8,13 +8,16 @@ import { Gate as DefaultGate } from './gate.ts';
 import type { Node } from './node.ts';
 import { Opener } from './open.ts';
 import type { OptionsTree } from './options.ts';
-import { expandDotted } from './options.ts';
+import { expandDotted, takeAll } from './options.ts';
+import type { GraphObject, ObjectType } from './objects.ts';
 import type { PermissionPair, Roles } from './permissions.ts';
 import { ALL_PERMISSIONS, Role } from './permissions.ts';
 import { reopenNodes } from './reopen.ts';
 import type { ReopenRequest } from './reopen.ts';
 import { replaceNode, setBacking } from './rewire.ts';
+import { OBJECT_TYPES } from './object-types.ts';
 import { applyPermissions } from './transaction.ts';
+import { Serial } from '../util/serial.ts';
 
 export interface GraphSetup {
   readonly drivers: readonly Driver[];
@@ -25,6 +28,12 @@ export interface GraphSetup {
   readonly siblings?: (filename: string) => readonly string[];
   /** Something the user should know though it is no error. */
   readonly warn?: (message: string) => void;
+  /** Something happened that a monitor is told of: QEMU's name of the event and its data. */
+  readonly event?: (name: string, data: Readonly<Record<string, unknown>>) => void;
+  /** The content of a file of settings (blkdebug's rules). */
+  readonly readText?: (filename: string) => Promise<string>;
+  /** What `addObject` can make; throttle groups when left out. */
+  readonly objectTypes?: readonly ObjectType[];
 }
 
 /** Somebody outside the graph who holds a node: an export, a job, a command. */
@@ -41,12 +50,16 @@ export class Graph {
   readonly drivers: ReadonlyMap<string, Driver>;
   /** Passphrases by the id that options name them with (`--object secret,id=...`). */
   readonly secrets = new Map<string, Buffer>();
+  /** Throttle groups and the like, by id. */
+  readonly objects = new Map<string, GraphObject>();
   readonly gate: Gate;
   readonly setup: GraphSetup;
   /** Nodes that stay open without a parent: those the user named or opened at the top. */
   private readonly pinned = new Set<Node>();
   private readonly roots = new Set<Child>();
   private readonly opener: Opener;
+  /** Changes of edges and options: one at a time, each sees the graph as the one before left it. */
+  private readonly changes = new Serial();
 
   constructor(setup: GraphSetup) {
     this.setup = setup;
@@ -83,6 +96,43 @@ export class Graph {
     const secret = this.secrets.get(id);
     if (secret !== undefined) return secret;
     throw new BlockError('ENOENT', `Cannot unlock "${subject}": there is no secret with id "${id}"`);
+  }
+
+  /** Makes an object from its options (nested or dotted) under an id of its own. */
+  addObject(typeName: string, id: string, options: OptionsTree = {}): GraphObject {
+    const types = this.setup.objectTypes ?? OBJECT_TYPES;
+    const type = types.find(({ name }) => name === typeName);
+    const refuse = (why: string): never => {
+      throw new BlockError('EINVAL', `Cannot make object "${id}": ${why}`);
+    };
+    if (type === undefined)
+      return refuse(`unknown type "${typeName}", known are ${types.map(({ name }) => name).join(', ')}`);
+    if (this.objects.has(id)) refuse('there is one with that id already');
+    const object = type.create(id, takeAll(expandDotted(options), type.options, `${typeName} "${id}"`));
+    this.objects.set(id, object);
+    return object;
+  }
+
+  /** Refused while somebody uses it. */
+  removeObject(id: string): void {
+    const object = this.objects.get(id);
+    if (object === undefined)
+      throw new BlockError('ENOENT', `Cannot remove object "${id}": there is none with that id`);
+    const user = object.user();
+    if (user !== undefined) throw new BlockError('EBUSY', `Cannot remove object "${id}": ${user} uses it`);
+    this.objects.delete(id);
+  }
+
+  object(type: string, id: string, subject: string): GraphObject {
+    const object = this.objects.get(id);
+    if (object?.type === type) return object;
+    const why = object === undefined ? 'there is none with that id' : `it is a ${object.type}`;
+    throw new BlockError('ENOENT', `Cannot open node "${subject}": no ${type} "${id}", ${why}`);
+  }
+
+  async readText(filename: string, subject: string): Promise<string> {
+    if (this.setup.readText !== undefined) return this.setup.readText(filename);
+    throw new BlockError('ENOTSUP', `Cannot read "${filename}" for "${subject}": no files of settings here`);
   }
 
   /** Hands out a door to a node. Throws, nothing changed, when the permissions conflict with those of others. */
@@ -135,27 +185,47 @@ export class Graph {
 
   /** Puts `to` where `from` is, for every parent that `to` does not stand on itself: insert and remove filters, overlays. */
   async replace(from: Node, to: Node): Promise<void> {
-    await withDrained([from, to], () => {
+    await this.change([from, to], () => {
       replaceNode(from, to);
     });
   }
 
   /** Another backing node, or none; the old one is closed if nobody else needs it. */
   async setBacking(node: Node, to: Node | undefined): Promise<void> {
-    const old = await withDrained([node], () => setBacking(node, to));
-    if (old !== undefined) await this.closeUnused(old.node);
+    const old = await this.change(to === undefined ? [node] : [node, to], () => setBacking(node, to));
+    if (old !== undefined) await this.closeUnused(old);
   }
 
-  /** Other options for nodes that are in use, all of them or none. */
+  /** Other options and children for nodes that are in use, all of them or none. */
   async reopen(requests: readonly ReopenRequest[]): Promise<void> {
-    await withDrained(
-      requests.map(({ node }) => node),
-      () => reopenNodes(requests),
+    const nodes = requests.map(({ node }) => node);
+    const find = (name: string): Node => this.node(name);
+    const losers = await this.change(nodes, () =>
+      reopenNodes(
+        requests.map(({ node, options }) => ({ node, options: expandDotted(options) })),
+        find,
+      ),
     );
+    for (const node of losers) await this.closeUnused(node);
+  }
+
+  /**
+   * Runs a change of the graph with nothing under way above `nodes`, after any other change. For what one call above can't
+   * say: several changes as one (rewire.ts).
+   */
+  async change<T>(nodes: readonly Node[], run: () => T | Promise<T>): Promise<T> {
+    return this.changes.run(async () => {
+      for (const node of nodes) this.requireOpen(node);
+      return withDrained(nodes, () => {
+        for (const node of nodes) this.requireOpen(node);
+        return run();
+      });
+    });
   }
 
   /** For the opener and the graph's own changes: a new edge with its permissions, or nothing at all. */
   attach(node: Node, edge: { name: string; parent: ChildParent; roles: Roles }, pair: PermissionPair): Child {
+    this.requireOpen(node);
     const child = new Child({ ...edge, node });
     node.parents.add(child);
     try {
@@ -176,6 +246,7 @@ export class Graph {
   async closeUnused(node: Node): Promise<void> {
     if (node.parents.size > 0 || this.pinned.has(node) || this.nodes.get(node.name) !== node) return;
     this.nodes.delete(node.name);
+    await node.idle();
     const errors: unknown[] = [];
     await node.impl.close?.().catch((error: unknown) => errors.push(error));
     for (const child of node.children.values()) {
@@ -183,5 +254,10 @@ export class Graph {
       await this.closeUnused(child.node).catch((error: unknown) => errors.push(error));
     }
     if (errors.length > 0) throw errors[0];
+  }
+
+  private requireOpen(node: Node): void {
+    if (this.nodes.get(node.name) === node) return;
+    throw new BlockError('ENOENT', `Cannot use node "${node.name}": it is closed`);
   }
 }

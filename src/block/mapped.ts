@@ -16,6 +16,9 @@ import { MappedWriter } from './mapped-write.ts';
 import type { NodeIo } from './node-io.ts';
 import type { RangeLocks } from './ranges.ts';
 import { MappedZeroer } from './mapped-zero.ts';
+import { alignDown, alignUp } from '../util/sizes.ts';
+
+const COPY_UP_CHUNK = 1024 * 1024;
 
 /** Where the backing child is looked up, at every use: the graph may change it while the node is open. */
 export interface BackingEdge {
@@ -107,6 +110,18 @@ export class MappedIo implements NodeIo {
     return this.zeroer.discard(offset, length);
   }
 
+  async copyUp(offset: number, length: number): Promise<void> {
+    const unit = this.impl.limits.allocationUnit;
+    const start = alignDown(offset, unit);
+    const end = Math.min(this.size, alignUp(offset + length, unit));
+    const lock = await this.locks.acquire(start, end - start, true);
+    try {
+      for (let at = start; at < end;) at += await this.copyUpPiece(at, end - at);
+    } finally {
+      lock.release();
+    }
+  }
+
   flush(): Promise<void> {
     return this.impl.flush();
   }
@@ -135,6 +150,19 @@ export class MappedIo implements NodeIo {
       if (cow !== undefined && at < cow.size) return false;
     }
     return true;
+  }
+
+  /** One extent, its range held exclusively; returns how much of it is done. */
+  private async copyUpPiece(offset: number, max: number): Promise<number> {
+    const extent = new Extent();
+    await this.map(offset, max, extent);
+    const { cow } = this.edges;
+    const inside = cow === undefined ? 0 : Math.min(extent.length, cow.size - offset);
+    if (extent.kind !== 'unallocated' || inside <= 0) return Math.max(1, extent.length);
+    const bytes = Buffer.allocUnsafe(Math.min(COPY_UP_CHUNK, inside));
+    await cow?.read(bytes, offset);
+    for (let at = 0; at < bytes.length;) at += await this.writer.writeLocked(bytes.subarray(at), offset + at);
+    return bytes.length;
   }
 
   private tryReadExtent(extent: Extent, bytes: Buffer, at: number, offset: number): boolean {

@@ -59,6 +59,8 @@ export class Node implements ChildParent {
   guard: HeadGuard | undefined = undefined;
   /** The options tree that the node was opened with, for reopen and for introspection. */
   options: Readonly<Record<string, unknown>>;
+  /** The node whose options it was opened within: it inherits from it, also in a reopen. None when opened by itself. */
+  heirOf: Node | undefined = undefined;
   private inFlight = 0;
   private readonly idleWaiters: (() => void)[] = [];
 
@@ -106,6 +108,11 @@ export class Node implements ChildParent {
 
   get readOnly(): boolean {
     return this.common.readOnly || this.impl.readOnly === true;
+  }
+
+  /** Requests are under way that wait for something. */
+  get busy(): boolean {
+    return this.inFlight > 0;
   }
 
   tryRead(bytes: Buffer, at: number, length: number, offset: number): boolean {
@@ -210,6 +217,14 @@ export class Node implements ChildParent {
 
   async status(offset: number, max: number, out: BlockStatus): Promise<void> {
     await this.track('status', offset, max, () => chainStatus(this, offset, max, out));
+  }
+
+  /** See Child.copyUp. */
+  async copyUp(offset: number, length: number): Promise<void> {
+    await this.track('copy up', offset, length, async () => {
+      this.requireWritable('copy up into');
+      await this.io.copyUp?.(offset, Math.min(length, this.size - offset));
+    });
   }
 
   async resize(size: number, shrink: boolean): Promise<void> {

@@ -2,10 +2,13 @@
 import debug from 'debug';
 import { namedError, openCandidate } from './candidates.ts';
 import type { Child, ChildParent } from './child.ts';
-import type { Driver, ImageReference, OpenContext, OpenDriver } from './driver.ts';
+import type { ChildSpec, Driver, ImageReference, OpenContext, OpenDriver } from './driver.ts';
 import { BlockError, withContext } from './errors.ts';
 import { HeadGuard } from './head-guard.ts';
+import { adoptFilename, parseFilename } from './filename.ts';
+import type { FilenameRules } from './filename.ts';
 import type { Graph } from './graph.ts';
+import { NodeNames } from './node-names.ts';
 import { Node } from './node.ts';
 import { isTree, resolveCommon, takeCommon, takeDeclared, takeOption } from './options.ts';
 import type { OptionsTree } from './options.ts';
@@ -13,6 +16,7 @@ import { childPermissions } from './permission-defaults.ts';
 import { ALL_PERMISSIONS, Permission } from './permissions.ts';
 import type { Roles } from './permissions.ts';
 import { probeFormat } from './probe.ts';
+import { refuseRoles } from './roles.ts';
 import type { CommonOptions } from './schema.ts';
 import { applyPermissions } from './transaction.ts';
 
@@ -46,6 +50,8 @@ interface Opening {
   readonly driver: Driver;
   readonly parent: FutureNode;
   readonly children: Map<string, Child>;
+  /** Those of the children whose nodes were opened within this one's options. */
+  readonly inline: Set<Child>;
   /** What is left of the options: children given by the user. */
   readonly tree: OptionsTree;
   readonly given: OptionsTree;
@@ -53,15 +59,17 @@ interface Opening {
   readonly heritage: Heritage;
 }
 
-type ChildValue = Node | OptionsTree | string;
+type ChildValue = OptionsTree | string;
 
 export class Opener {
   private readonly graph: Graph;
-  private readonly reserved = new Set<string>();
-  private autoNames = 0;
+  private readonly names: NodeNames;
+  private readonly rules: FilenameRules;
 
   constructor(graph: Graph) {
     this.graph = graph;
+    this.names = new NodeNames((name) => graph.nodes.has(name));
+    this.rules = { drivers: graph.drivers, protocolFor: graph.setup.protocolFor };
   }
 
   /** Opens the node that an options tree describes. Nothing stays behind when it rejects. */
@@ -80,7 +88,7 @@ export class Opener {
     tree: OptionsTree,
     heritage: Heritage,
   ): Promise<Node> {
-    const protocol = this.parseFilename(filename);
+    const protocol = parseFilename(filename, this.rules);
     if (format !== undefined) return this.openTree({ ...tree, driver: format, file: protocol }, heritage);
     const common = resolveCommon(
       takeCommon(structuredClone(tree), `"${filename}"`),
@@ -93,7 +101,8 @@ export class Opener {
       const probed = await this.probe(file, filename);
       log('%s: probed as %s', filename, probed);
       const node = await this.openWith(this.driver(probed), structuredClone(tree), tree, heritage, file);
-      if (probed === 'raw') node.guard = new HeadGuard(this.graph.drivers.values(), filename);
+      if (probed === 'raw' || probed === 'split')
+        node.guard = new HeadGuard(this.graph.drivers.values(), filename);
       return node;
     } catch (error) {
       await this.graph.closeUnused(file).catch(() => {});
@@ -119,15 +128,16 @@ export class Opener {
     file?: Node,
   ): Promise<Node> {
     const common = takeCommon(tree, `node with driver "${driver.name}"`);
-    const name = this.reserve(common['node-name']);
+    const name = this.names.reserve(common['node-name']);
     const opening: Opening = {
       name,
       driver,
       parent: new FutureNode(`node "${name}"`),
       children: new Map(),
+      inline: new Set(),
       tree,
       given,
-      common: resolveCommon(common, heritage.common, heritage.roles),
+      common: resolveCommon(withFilterDefaults(driver, common), heritage.common, heritage.roles),
       heritage,
     };
     try {
@@ -142,20 +152,19 @@ export class Opener {
       }
       throw withContext(error, { node: name });
     } finally {
-      this.reserved.delete(name);
+      this.names.release(name);
     }
   }
 
   private async openNode(opening: Opening, file: Node | undefined): Promise<Node> {
     const { driver, tree, name } = opening;
     const options = takeDeclared(tree, driver.options, `node "${name}" (driver "${driver.name}")`);
-    this.adoptFilename(opening);
-    for (const [child, spec] of Object.entries(driver.children)) {
+    adoptFilename(driver, tree, this.rules);
+    for (const [child, { roles }] of requiredChildren(driver, tree)) {
       if (child === 'file' && file !== undefined) {
-        this.attach(opening, child, spec.roles, file);
+        await this.adopt(opening, child, roles, file);
         continue;
       }
-      if (!spec.required) continue;
       const value = takeOption(tree, child);
       if (!isChildValue(value)) {
         throw new BlockError(
@@ -163,7 +172,7 @@ export class Opener {
           `Cannot open node "${name}": driver "${driver.name}" needs a child "${child}"`,
         );
       }
-      await this.openChild(opening, child, spec.roles, value);
+      await this.openChild(opening, child, roles, value);
     }
     this.settleReadOnly(opening);
     const impl = await driver.open(this.context(opening, options));
@@ -171,17 +180,13 @@ export class Opener {
   }
 
   private async finish(opening: Opening, impl: OpenDriver): Promise<Node> {
-    const { name, driver, children, common, given, parent, tree } = opening;
+    const { name, driver, children, common, given, parent } = opening;
     try {
-      const [unknown] = Object.keys(tree).filter((key) => !isGivenChildKey(driver, key));
-      if (unknown !== undefined) {
-        const known = Object.keys(driver.options).join(', ');
-        const text = `Cannot open node "${name}": driver "${driver.name}" has no option "${unknown}"`;
-        throw new BlockError('EINVAL', known === '' ? text : `${text}, only ${known}`);
-      }
+      refuseLeftOver(opening);
       const node = new Node({ name, driver, impl, children, common, options: given });
       parent.node = node;
       applyPermissions([node]);
+      for (const child of opening.inline) child.node.heirOf = node;
       this.graph.nodes.set(name, node);
       log('opened %s: driver %s, %d bytes', name, driver.name, node.size);
       return node;
@@ -209,6 +214,11 @@ export class Opener {
       },
       givenChild: (wanted) => children.get(wanted) ?? (peek(tree, wanted) === null ? null : undefined),
       openNamed: (wanted, reference) => this.openNamed(opening, wanted, reference),
+      object: (type, id) => this.graph.object(type, id, name),
+      readText: (filename) => this.graph.readText(filename, subject),
+      event: (event, data) => {
+        this.graph.setup.event?.(event, data);
+      },
       secret: (id) => this.graph.secret(id, subject),
       warn: (message) => {
         this.graph.setup.warn?.(`${driver.name} "${subject}": ${message}`);
@@ -240,7 +250,7 @@ export class Opener {
             ancestors: heritage.ancestors,
             open: (target) => this.openFile(target, reference.format, options, heritage),
           });
-    return this.attach(opening, name, roles, node);
+    return this.adopt(opening, name, roles, node);
   }
 
   /** What the user gives instead of what the image names: used even when it is not what the image means. */
@@ -262,14 +272,28 @@ export class Opener {
 
   private async openChild(opening: Opening, name: string, roles: Roles, value: ChildValue): Promise<Child> {
     if (typeof value === 'string') return this.attach(opening, name, roles, this.graph.node(value));
-    const node = value instanceof Node ? value : await this.openTree(value, this.heritage(opening, roles));
-    return this.attach(opening, name, roles, node);
+    const node = await this.openTree(value, this.heritage(opening, roles));
+    return this.adopt(opening, name, roles, node);
+  }
+
+  /** Attaches a node that was opened for this one alone; it does not outlive a refusal. */
+  private async adopt(opening: Opening, name: string, roles: Roles, node: Node): Promise<Child> {
+    try {
+      const child = this.attach(opening, name, roles, node);
+      opening.inline.add(child);
+      return child;
+    } catch (error) {
+      await this.graph.closeUnused(node).catch(() => {});
+      throw error;
+    }
   }
 
   private attach(opening: Opening, name: string, roles: Roles, node: Node): Child {
     const { driver, parent, children, common } = opening;
     const readOnly = common.readOnly || (node.readOnly && common.autoReadOnly);
-    const pair = childPermissions(driver, { name, roles }, { used: 0, shared: ALL_PERMISSIONS }, readOnly);
+    refuseRoles(parent.label, children.values(), { name, roles });
+    const edge = { name, roles, node };
+    const pair = childPermissions(driver, edge, { used: 0, shared: ALL_PERMISSIONS }, readOnly);
     const used = pair.used | Permission.consistentRead;
     const child = this.graph.attach(node, { name, parent, roles }, { used, shared: pair.shared });
     children.set(name, child);
@@ -294,28 +318,6 @@ export class Opener {
     opening.common = { ...common, readOnly: true };
   }
 
-  /** `driver=qcow2,filename=x` means `driver=qcow2,file.filename=x`; a `file` child without driver is a plain file. */
-  private adoptFilename(opening: Opening): void {
-    const { driver, tree } = opening;
-    if (driver.children['file'] === undefined) return;
-    if (tree['file'] === undefined && typeof tree['filename'] === 'string') {
-      tree['file'] = this.parseFilename(tree['filename']);
-      delete tree['filename'];
-    }
-    const { file } = tree;
-    if (!isTree(file) || file['driver'] !== undefined || typeof file['filename'] !== 'string') return;
-    tree['file'] = { driver: this.graph.setup.protocolFor?.(file['filename']) ?? 'file', ...file };
-  }
-
-  private parseFilename(filename: string): OptionsTree {
-    if (filename.startsWith('json:')) return parseJson(filename.slice('json:'.length));
-    for (const driver of this.graph.drivers.values()) {
-      if (driver.prefixes?.some((prefix) => filename.startsWith(prefix)) !== true) continue;
-      return { driver: driver.name, ...driver.parseFilename?.(filename) };
-    }
-    return { driver: this.graph.setup.protocolFor?.(filename) ?? 'file', filename };
-  }
-
   private async probe(file: Node, filename: string): Promise<string> {
     const probing = this.graph.attach(
       file,
@@ -338,44 +340,48 @@ export class Opener {
       `Cannot open a node: unknown driver ${JSON.stringify(name)}, known are ${known}`,
     );
   }
-
-  private reserve(given: unknown): string {
-    const name = typeof given === 'string' ? given : this.makeName();
-    if (typeof given === 'string' && !/^[A-Za-z][A-Za-z0-9\-._]{0,30}$/.test(name)) {
-      const wanted = 'a letter, then at most 30 letters, digits, "-", "." or "_"';
-      throw new BlockError('EINVAL', `Cannot name a node "${name}": must be ${wanted}`);
-    }
-    if (this.graph.nodes.has(name) || this.reserved.has(name)) {
-      throw new BlockError('EEXIST', `Cannot name a node "${name}": there is one of that name already`);
-    }
-    this.reserved.add(name);
-    return name;
-  }
-
-  private makeName(): string {
-    this.autoNames += 1;
-    return `#block${String(this.autoNames).padStart(3, '0')}`;
-  }
-}
-
-function parseJson(text: string): OptionsTree {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new BlockError('EINVAL', `Cannot read "json:${text}": ${String(error)}`);
-  }
-  if (isTree(value)) return value;
-  throw new BlockError('EINVAL', `Cannot read "json:${text}": must be a JSON object`);
 }
 
 function isChildValue(value: unknown): value is ChildValue {
   return typeof value === 'string' || isTree(value);
 }
 
-/** A key that may stay in the tree after open: an optional child that the image did not ask for, or `backing: null`. */
-function isGivenChildKey(driver: Driver, key: string): boolean {
-  return Object.keys(driver.children).some((name) => name === key || name.startsWith(`${key}.`));
+/** The children that a driver can't do without, lists (`children.*`) by the numbers that are given. */
+function requiredChildren(driver: Driver, tree: OptionsTree): [string, ChildSpec][] {
+  const required: [string, ChildSpec][] = [];
+  for (const [name, spec] of Object.entries(driver.children)) {
+    if (!spec.required) continue;
+    if (!name.endsWith('.*')) required.push([name, spec]);
+    else for (const item of listItems(tree, name.slice(0, -2))) required.push([item, spec]);
+  }
+  return required;
+}
+
+/** The names of a list's items, as dotted options have them; a JSON array becomes such options. At least one. */
+function listItems(tree: OptionsTree, name: string): string[] {
+  const given = tree[name];
+  if (Array.isArray(given)) tree[name] = Object.fromEntries(given.entries());
+  const list = tree[name];
+  const count = isTree(list) ? Object.keys(list).length : 0;
+  return Array.from({ length: Math.max(1, count) }, (_, index) => `${name}.${index}`);
+}
+
+/** Whatever nobody took is an error. What may stay: `backing: null` where there is no backing file anyway. */
+function refuseLeftOver({ name, driver, tree }: Opening): void {
+  const isNoChild = (key: string): boolean => driver.children[key] !== undefined && tree[key] === null;
+  const unknown = Object.keys(tree).find((key) => !isNoChild(key));
+  if (unknown === undefined) return;
+  const refused = `Cannot open node "${name}": driver "${driver.name}"`;
+  if (Object.keys(driver.children).some((child) => child === unknown || child.startsWith(`${unknown}.`)))
+    throw new BlockError('EINVAL', `${refused} has no use for child "${unknown}" here`);
+  const known = Object.keys(driver.options).join(', ');
+  const only = known === '' ? '' : `, only ${known}`;
+  throw new BlockError('EINVAL', `${refused} has no option "${unknown}"${only}`);
+}
+
+/** What a filter does with discards is up to what it filters, unless said otherwise. */
+function withFilterDefaults(driver: Driver, given: OptionsTree): OptionsTree {
+  return driver.kind === 'filter' && given['discard'] === undefined ? { ...given, discard: 'unmap' } : given;
 }
 
 function peek(tree: OptionsTree, name: string): unknown {

@@ -12,17 +12,27 @@ export function isTree(value: unknown): value is OptionsTree {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** `{'file.filename': 'x'}` -> `{file: {filename: 'x'}}`. Naming something both as a value and as a tree is an error. */
+/** Names that reach the prototype of an object instead of a property. */
+const FORBIDDEN = new Set(['__proto__', 'constructor', 'prototype']);
+
+/**
+ * `{'file.filename': 'x'}` -> `{file: {filename: 'x'}}`. Naming something both as a value (a reference to a node) and as a
+ * tree is an error.
+ */
 export function expandDotted(flat: OptionsTree): OptionsTree {
   const tree: OptionsTree = {};
   for (const [key, value] of Object.entries(flat)) {
     const path = key.split('.');
+    if (path.some((part) => FORBIDDEN.has(part)))
+      throw new BlockError('EINVAL', `Cannot use option "${key}": there is none of that name`);
     const last = path.pop() ?? key;
     let at = tree;
     for (const part of path) {
-      const next = at[part] ?? {};
-      if (!isTree(next))
-        throw new BlockError('EINVAL', `Cannot use option "${key}": "${part}" is a value already`);
+      const next = Object.hasOwn(at, part) ? at[part] : {};
+      if (!isTree(next)) {
+        const is = typeof next === 'string' ? `names node or value "${next}"` : 'is a value';
+        throw new BlockError('EINVAL', `Cannot use option "${key}": "${part}" ${is} already`);
+      }
       at[part] = next;
       at = next;
     }
@@ -75,6 +85,15 @@ export function takeDeclared(
   return values;
 }
 
+/** The same for a tree that holds nothing else: what is left over is an error. */
+export function takeAll(tree: OptionsTree, entries: OptionEntries, who: string): Record<string, unknown> {
+  const values = takeDeclared(tree, entries, who);
+  const [unknown] = Object.keys(tree);
+  if (unknown === undefined) return values;
+  const known = Object.keys(entries).join(', ');
+  throw new BlockError('EINVAL', `Cannot open ${who}: there is no option "${unknown}", only ${known}`);
+}
+
 type CommonGiven = Readonly<Record<string, unknown>>;
 
 /** Takes the common options out of `tree`, as given. */
@@ -83,7 +102,10 @@ export function takeCommon(tree: OptionsTree, who: string): CommonGiven {
   return takeDeclared(tree, entries, who);
 }
 
-/** What holds for a node: what it was given, else what its parent hands down for this role, else the default. */
+/**
+ * What holds for a node: what it was given, else what its parent hands down for this role, else the default. Whether discards
+ * reach the storage is decided at the top: below, they are passed on. Backing files are read-only unless said otherwise.
+ */
 export function resolveCommon(
   given: CommonGiven,
   parent: CommonOptions | undefined,
@@ -94,12 +116,11 @@ export function resolveCommon(
     return typeof value === 'boolean' ? value : fallback;
   };
   const isCow = (roles & Role.cow) !== 0;
-  const storage = parent !== undefined && !isCow;
-  const discard = given['discard'] ?? (storage ? 'unmap' : (parent?.discard ?? 'ignore'));
+  const discard = given['discard'] ?? (parent === undefined ? 'ignore' : 'unmap');
   const detectZeroes = given['detect-zeroes'];
   return {
     readOnly: flag('read-only', isCow || (parent?.readOnly ?? false)),
-    autoReadOnly: flag('auto-read-only', storage || (parent?.autoReadOnly ?? false)),
+    autoReadOnly: flag('auto-read-only', !isCow && (parent?.autoReadOnly ?? false)),
     forceShare: flag('force-share', parent?.forceShare ?? false),
     discard: discard === 'unmap' || discard === 'on' ? 'unmap' : 'ignore',
     detectZeroes: detectZeroes === 'on' || detectZeroes === 'unmap' ? detectZeroes : 'off',

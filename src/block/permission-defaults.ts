@@ -1,4 +1,5 @@
 import type { Driver } from './driver.ts';
+import type { Node } from './node.ts';
 import { ALL_PERMISSIONS, Permission, Role } from './permissions.ts';
 import type { PermissionPair, Roles } from './permissions.ts';
 
@@ -6,20 +7,25 @@ const CHANGING = Permission.write | Permission.resize;
 
 /**
  * What a node uses of a child and lets others do with it, from what its own parents use and share. A driver with other
- * needs says so in `childPermissions`.
+ * needs says so in `childPermissions`. A child opened with force-share does not keep anybody out, whatever its parent needs.
  */
 export function childPermissions(
   driver: Driver,
-  edge: { name: string; roles: Roles },
+  edge: { readonly name: string; readonly roles: Roles; readonly node: Node },
   parent: PermissionPair,
   readOnly: boolean,
 ): PermissionPair {
-  if (driver.childPermissions !== undefined)
-    return driver.childPermissions(edge.name, edge.roles, parent, readOnly);
-  if ((edge.roles & Role.filtered) !== 0) return parent;
-  if ((edge.roles & Role.cow) !== 0) return cowPermissions(parent);
-  if ((edge.roles & Role.metadata) !== 0) return metadataPermissions(parent, readOnly);
-  return dataPermissions(parent, readOnly);
+  const pair =
+    driver.childPermissions?.(edge.name, edge.roles, parent, readOnly) ??
+    defaultPermissions(edge.roles, parent, readOnly);
+  return edge.node.common.forceShare ? { used: pair.used, shared: ALL_PERMISSIONS } : pair;
+}
+
+/** By role alone, as QEMU has it. */
+export function defaultPermissions(roles: Roles, parent: PermissionPair, readOnly: boolean): PermissionPair {
+  if ((roles & Role.filtered) !== 0) return parent;
+  if ((roles & Role.cow) !== 0) return cowPermissions(parent);
+  return storagePermissions(roles, parent, readOnly);
 }
 
 /** A backing file is read; others may change it only if nobody above minds its content changing. */
@@ -31,18 +37,19 @@ function cowPermissions(parent: PermissionPair): PermissionPair {
   };
 }
 
-/** An image that can be written has its tables written even when no guest data is: always write and resize. */
-function metadataPermissions(parent: PermissionPair, readOnly: boolean): PermissionPair {
-  const used =
-    Permission.consistentRead | (readOnly ? 0 : CHANGING) | (parent.used & Permission.writeUnchanged);
-  return { used: readOnly ? used & ~Permission.writeUnchanged : used, shared: ALL_PERMISSIONS & ~CHANGING };
-}
-
-/** A file that holds guest data and nothing else: written when the guest writes, grown for it. */
-function dataPermissions(parent: PermissionPair, readOnly: boolean): PermissionPair {
-  const writes = !readOnly && (parent.used & (CHANGING | Permission.writeUnchanged)) !== 0;
-  return {
-    used: (parent.used & Permission.consistentRead) | (writes ? CHANGING : 0),
-    shared: ALL_PERMISSIONS & ~CHANGING,
-  };
+/**
+ * What is passed on, and for metadata: the tables of an image that can be written are, even when no guest data is, and nobody
+ * else may touch them. For guest data: nobody else may resize it, and writing may mean growing.
+ */
+function storagePermissions(roles: Roles, parent: PermissionPair, readOnly: boolean): PermissionPair {
+  let { used, shared } = parent;
+  if ((roles & Role.metadata) !== 0) {
+    used |= Permission.consistentRead | (readOnly ? 0 : CHANGING);
+    shared &= ~CHANGING;
+  }
+  if ((roles & Role.data) !== 0) {
+    if ((used & Permission.write) !== 0) used |= Permission.resize;
+    shared &= ~Permission.resize;
+  }
+  return { used, shared };
 }

@@ -1,40 +1,45 @@
-/** Changes of edges between open nodes. The caller has drained what is above; each runs in one turn, whole or not at all. */
+/**
+ * Changes of edges between open nodes. The caller has drained what is above. Each runs in one turn, whole or not at all:
+ * edges are moved first, then roles, cycles and permissions of the result are looked at, and moved back when it won't do.
+ */
 import { Child } from './child.ts';
 import { BlockError } from './errors.ts';
 import type { Node } from './node.ts';
 import { Role } from './permissions.ts';
+import { refuseRoles } from './roles.ts';
 import { applyPermissions } from './transaction.ts';
 
+/** Takes one change of an edge back. */
+export type Undo = () => void;
+
+/** One child of a node is to be another node, or none at all. */
+export interface ChildChange {
+  readonly node: Node;
+  readonly name: string;
+  readonly to: Node | undefined;
+}
+
 /** Whether `below` can be reached from `top` (a node reaches itself). */
-export function reaches(top: Node, below: Node): boolean {
+export function reaches(top: Node, below: Node, seen = new Set<Node>()): boolean {
   if (top === below) return true;
-  for (const child of top.children.values()) if (reaches(child.node, below)) return true;
+  if (seen.has(top)) return false;
+  seen.add(top);
+  for (const child of top.children.values()) if (reaches(child.node, below, seen)) return true;
   return false;
 }
 
 /** Points edges at another node. All of them move, or none. */
 export function moveEdges(edges: readonly Child[], to: Node): void {
-  const before = edges.map((edge) => edge.node);
+  const touched = new Set([to]);
   for (const edge of edges) {
-    const parent = edge.parent.parentNode;
-    if (parent !== undefined && reaches(to, parent)) {
-      throw new BlockError(
-        'EINVAL',
-        `Cannot put node "${to.name}" below node "${parent.name}": it would be a cycle`,
-      );
-    }
+    touched.add(edge.node);
+    if (edge.parent.parentNode !== undefined) touched.add(edge.parent.parentNode);
   }
-  for (const edge of edges) point(edge, to);
-  try {
-    applyPermissions([to, ...before]);
-  } catch (error) {
-    for (const [index, edge] of edges.entries()) {
-      const old = before[index];
-      if (old !== undefined) point(edge, old);
-    }
-    applyPermissions([to, ...before]);
-    throw error;
-  }
+  wholly((undo) => {
+    for (const edge of edges) undo.push(point(edge, to));
+    for (const edge of edges) refuseCycle(edge);
+    applyPermissions([...touched]);
+  });
 }
 
 /** Every parent of `from` gets `to` instead, but for those that `to` itself stands on. */
@@ -46,35 +51,85 @@ export function replaceNode(from: Node, to: Node): void {
   moveEdges(edges, to);
 }
 
-/** Gives `node` another backing node, or none. Returns the old edge, which holds nothing any more. */
-export function setBacking(node: Node, to: Node | undefined): Child | undefined {
-  const old = node.children.get('backing');
-  if (to !== undefined && reaches(to, node)) {
-    throw new BlockError(
-      'EINVAL',
-      `Cannot put node "${to.name}" below node "${node.name}": it would be a cycle`,
-    );
-  }
-  const edge =
-    to === undefined ? undefined : new Child({ name: 'backing', parent: node, roles: Role.cow, node: to });
-  node.setChild('backing', edge);
-  old?.node.parents.delete(old);
-  edge?.node.parents.add(edge);
-  const touched = [node, ...(old === undefined ? [] : [old.node])];
-  try {
-    applyPermissions(touched);
-  } catch (error) {
-    edge?.node.parents.delete(edge);
-    if (old !== undefined) old.node.parents.add(old);
-    node.setChild('backing', old);
-    applyPermissions(touched);
-    throw error;
-  }
+/** Gives `node` another backing node, or none. Returns the node that it had below. */
+export function setBacking(node: Node, to: Node | undefined): Node | undefined {
+  const old = node.children.get('backing')?.node;
+  wholly((undo) => {
+    undo.push(changeChild({ node, name: 'backing', to }));
+    refuseCycle(node.children.get('backing'));
+    applyPermissions(old === undefined ? [node] : [node, old]);
+  });
   return old;
 }
 
-function point(edge: Child, to: Node): void {
+/** Runs a change that notes how each of its steps is taken back; when it throws, they are, last one first. */
+export function wholly(change: (undo: Undo[]) => void): void {
+  const undo: Undo[] = [];
+  try {
+    change(undo);
+  } catch (error) {
+    for (const step of undo.reverse()) step();
+    throw error;
+  }
+}
+
+/**
+ * Sets, moves or removes one child; only a backing child may come and go. Cycles and permissions are the caller's business,
+ * who must take it back when they don't allow it. Throws with nothing changed.
+ */
+export function changeChild({ node, name, to }: ChildChange): Undo {
+  const edge = node.children.get(name);
+  const spec = node.driver.children[name];
+  const refuse = (why: string): never => {
+    throw new BlockError('EINVAL', `Cannot change child "${name}" of ${node.label}: ${why}`);
+  };
+  if (spec === undefined && edge === undefined) refuse(`driver "${node.driver.name}" has no such child`);
+  if (edge !== undefined && to !== undefined) return point(edge, to);
+  if (edge === undefined && to === undefined) return () => undefined;
+  if (((edge?.roles ?? spec?.roles ?? 0) & Role.cow) === 0)
+    refuse('it can be another node, but not come or go');
+  return edge === undefined ? addBacking({ node, name, to }) : dropChild(node, edge);
+}
+
+/** Throws when a node stands on itself through this edge. */
+export function refuseCycle(edge: Child | undefined): void {
+  const parent = edge?.parent.parentNode;
+  if (edge === undefined || parent === undefined || !reaches(edge.node, parent)) return;
+  throw new BlockError(
+    'EINVAL',
+    `Cannot put node "${edge.node.name}" below node "${parent.name}": it would be a cycle`,
+  );
+}
+
+function addBacking({ node, name, to }: ChildChange): Undo {
+  if (to === undefined) return () => undefined;
+  const edge = new Child({ name, parent: node, roles: Role.cow, node: to });
+  refuseRoles(node.label, node.children.values(), edge);
+  node.setChild(name, edge);
+  to.parents.add(edge);
+  return () => {
+    node.setChild(name, undefined);
+    to.parents.delete(edge);
+  };
+}
+
+function dropChild(node: Node, edge: Child): Undo {
+  node.setChild(edge.name, undefined);
   edge.node.parents.delete(edge);
+  return () => {
+    node.setChild(edge.name, edge);
+    edge.node.parents.add(edge);
+  };
+}
+
+function point(edge: Child, to: Node): Undo {
+  const from = edge.node;
+  from.parents.delete(edge);
   edge.node = to;
   to.parents.add(edge);
+  return () => {
+    to.parents.delete(edge);
+    edge.node = from;
+    from.parents.add(edge);
+  };
 }

@@ -12,7 +12,7 @@ import { BlockError } from './errors.ts';
 import type { Node } from './node.ts';
 import { childPermissions } from './permission-defaults.ts';
 import { ALL_PERMISSIONS, Permission, permissionNames } from './permissions.ts';
-import type { PermissionPair } from './permissions.ts';
+import type { PermissionPair, Permissions } from './permissions.ts';
 
 const WRITING = Permission.write | Permission.writeUnchanged | Permission.resize;
 
@@ -40,7 +40,7 @@ export function cumulative(node: Node, plan: Plan = new Map()): PermissionPair {
   let used = 0;
   let shared = ALL_PERMISSIONS;
   for (const edge of node.parents) {
-    const pair = plan.get(edge) ?? edge;
+    const pair = pairOf(edge, plan);
     used |= pair.used;
     shared &= pair.shared;
   }
@@ -62,22 +62,29 @@ function checkPairs(node: Node, plan: Plan): void {
   for (const user of node.parents) {
     for (const holder of node.parents) {
       if (user === holder) continue;
-      const refused = (plan.get(user) ?? user).used & ~(plan.get(holder) ?? holder).shared;
-      if (refused !== 0) throw conflict(node, user, holder, refused);
+      const refused = pairOf(user, plan).used & ~pairOf(holder, plan).shared;
+      if (refused !== 0) throw conflict(node, user, holder, { refused, uses: pairOf(holder, plan).used });
     }
   }
 }
 
-function conflict(node: Node, user: Child, holder: Child, refused: number): BlockError {
+function conflict(
+  node: Node,
+  user: Child,
+  holder: Child,
+  { refused, uses }: { refused: Permissions; uses: Permissions },
+): BlockError {
   const names = permissionNames(refused).join(', ');
+  const held = permissionNames(uses).join(', ');
+  const holding = held === '' ? 'uses nothing' : `uses "${held}"`;
   const text =
     `Cannot use node "${node.name}" with "${names}": ${edgeLabel(user)} wants it, ` +
-    `${edgeLabel(holder)} does not share it`;
+    `${edgeLabel(holder)} ${holding} and does not share it`;
   return new BlockError('EPERM', text, { node: node.name });
 }
 
 function refuseReadOnly(node: Node, plan: Plan): never {
-  const writer = [...node.parents].find((edge) => ((plan.get(edge) ?? edge).used & WRITING) !== 0);
+  const writer = [...node.parents].find((edge) => (pairOf(edge, plan).used & WRITING) !== 0);
   const who = writer === undefined ? 'somebody' : edgeLabel(writer);
   throw new BlockError(
     'EROFS',
@@ -86,6 +93,10 @@ function refuseReadOnly(node: Node, plan: Plan): never {
       node: node.name,
     },
   );
+}
+
+function pairOf(edge: Child, plan: Plan): PermissionPair {
+  return plan.get(edge) ?? edge;
 }
 
 function edgeLabel(edge: Child): string {

@@ -1,0 +1,48 @@
+/** Whole file names as users give them: plain, `json:{...}`, or in the form of a protocol (`nbd://host/export`). */
+import type { Driver } from './driver.ts';
+import { BlockError } from './errors.ts';
+import { isTree } from './options.ts';
+import type { OptionsTree } from './options.ts';
+
+export interface FilenameRules {
+  readonly drivers: ReadonlyMap<string, Driver>;
+  /** The protocol driver of a plain name; `file` when left out. */
+  readonly protocolFor?: ((filename: string) => string) | undefined;
+}
+
+/** The options of the node that a whole file name means. */
+export function parseFilename(filename: string, rules: FilenameRules): OptionsTree {
+  if (filename.startsWith('json:')) return parseJson(filename.slice('json:'.length));
+  for (const driver of rules.drivers.values()) {
+    if (driver.prefixes?.some((prefix) => filename.startsWith(prefix)) !== true) continue;
+    return { driver: driver.name, ...driver.parseFilename?.(filename) };
+  }
+  return { driver: plainProtocol(filename, rules), filename };
+}
+
+/** `driver=qcow2,filename=x` means `driver=qcow2,file.filename=x`; a `file` child without driver is a plain file. */
+export function adoptFilename(driver: Driver, tree: OptionsTree, rules: FilenameRules): void {
+  if (driver.children['file'] === undefined) return;
+  if (tree['file'] === undefined && typeof tree['filename'] === 'string') {
+    tree['file'] = parseFilename(tree['filename'], rules);
+    delete tree['filename'];
+  }
+  const { file } = tree;
+  if (!isTree(file) || file['driver'] !== undefined || typeof file['filename'] !== 'string') return;
+  tree['file'] = { driver: plainProtocol(file['filename'], rules), ...file };
+}
+
+function plainProtocol(filename: string, rules: FilenameRules): string {
+  return rules.protocolFor?.(filename) ?? 'file';
+}
+
+function parseJson(text: string): OptionsTree {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new BlockError('EINVAL', `Cannot read "json:${text}": ${String(error)}`);
+  }
+  if (isTree(value)) return value;
+  throw new BlockError('EINVAL', `Cannot read "json:${text}": must be a JSON object`);
+}

@@ -1,0 +1,20 @@
+/** Things that are not nodes but that nodes refer to by id: throttle groups. Made by `--object` and `object-add`. */
+import type { OptionEntries } from './schema.ts';
+
+export interface GraphObject {
+  readonly type: string;
+  readonly id: string;
+  /** Who uses it, in words, or undefined: then it may go. */
+  user(): string | undefined;
+  /** What `qom-list` and `qom-get` show. */
+  properties(): Readonly<Record<string, unknown>>;
+  /** `qom-set`; throws, nothing changed, when there is no such property or the value won't do. */
+  setProperty(name: string, value: unknown): void;
+}
+
+export interface ObjectType {
+  readonly name: string;
+  readonly summary: string;
+  readonly options: OptionEntries;
+  create(id: string, options: Readonly<Record<string, unknown>>): GraphObject;
+}
