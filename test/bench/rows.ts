@@ -33,6 +33,9 @@ const sequential = (pattern: 'read' | 'write', direct = true): Load => ({
 
 const qcow2 = { image: 'full', against: 'qemu' } as const;
 const raw = { image: 'raw', against: 'host', target: 0.9 } as const;
+/** Not in the table: what passthrough costs when nothing else takes time. */
+const cachedRaw = { ...raw, target: 0.7 } as const;
+const buffered = { direct: false, keepCache: true } as const;
 
 export const ROWS: readonly Row[] = [
   { name: 'qcow2 4k randread 1 job', ...qcow2, load: random('randread', 1), target: 2 },
@@ -70,11 +73,7 @@ export const ROWS: readonly Row[] = [
   { name: 'raw 4k randwrite 8 jobs', ...raw, load: random('randwrite', 8) },
   { name: 'raw 1M read', ...raw, load: sequential('read') },
   { name: 'raw 1M write', ...raw, load: sequential('write') },
-  {
-    name: 'raw 4k randread 8 jobs buffered',
-    ...raw,
-    load: { ...random('randread', 8), direct: false, keepCache: true },
-  },
-  { name: 'raw 1M read buffered', ...raw, load: { ...sequential('read', false), keepCache: true } },
+  { ...cachedRaw, name: 'raw 4k randread 8 jobs buffered', load: { ...random('randread', 8), ...buffered } },
+  { ...cachedRaw, name: 'raw 1M read buffered', load: { ...sequential('read'), ...buffered } },
   { name: 'cold 4k randread 8 jobs', ...qcow2, load: random('randread', 8), target: 1, cold: true },
 ];
