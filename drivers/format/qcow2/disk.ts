@@ -1,17 +1,20 @@
-import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
+import type { CheckOptions, CheckResult, ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import type { Extent, Placement } from '../../../src/block/extent.ts';
 import type { Limits } from '../../../src/block/limits.ts';
 import { limits } from '../../../src/block/limits.ts';
 import type { Reader, Writer } from './build.ts';
 import { Incompatible } from './features.ts';
+import { checkImage } from './check/check.ts';
 import type { Image } from './image.ts';
+import type { SnapshotTable } from './snapshots.ts';
 
 export interface DiskParts {
   readonly image: Image;
   readonly reader: Reader;
   /** Undefined for an image that is only read. */
   readonly writer: Writer | undefined;
+  readonly snapshots: SnapshotTable;
   readonly info: () => ImageInfo;
   readonly cleanSeconds: number;
 }
@@ -23,6 +26,7 @@ export class Qcow2Disk implements MappingDriver {
   readonly image: Image;
   readonly reader: Reader;
   readonly writer: Writer | undefined;
+  private readonly snapshots: SnapshotTable;
   private readonly describe: () => ImageInfo;
   private readonly cleaner: NodeJS.Timeout | undefined;
 
@@ -31,6 +35,7 @@ export class Qcow2Disk implements MappingDriver {
     this.image = parts.image;
     this.reader = parts.reader;
     this.writer = parts.writer;
+    this.snapshots = parts.snapshots;
     this.describe = parts.info;
     this.limits = limits({ allocationUnit: clusterSize, discardAlignment: subclusterSize });
     this.cleaner = parts.cleanSeconds > 0 ? this.startCleaner(parts.cleanSeconds * 1000) : undefined;
@@ -82,6 +87,15 @@ export class Qcow2Disk implements MappingDriver {
 
   async flush(): Promise<void> {
     await this.writer?.writeback.flush();
+  }
+
+  /** With nothing else using the disk. */
+  async check(options: CheckOptions): Promise<CheckResult> {
+    const { image, reader, writer, snapshots } = this;
+    await writer?.writeback.flush();
+    await writer?.release.idle();
+    await writer?.writeback.flushAll();
+    return checkImage({ image, reader, writer, snapshots }, options);
   }
 
   info(): Promise<ImageInfo> {

@@ -1,5 +1,7 @@
 import { defineDriver } from '../../../src/block/driver.ts';
 import { Role } from '../../../src/block/permissions.ts';
+import { BlockError } from '../../../src/block/errors.ts';
+import { Qcow2Disk } from './disk.ts';
 import { MAGIC } from './header.ts';
 import { openQcow2 } from './open.ts';
 import { QCOW2_OPTIONS } from './options.ts';
@@ -30,4 +32,8 @@ export const qcow2Driver = defineDriver({
   },
   probe,
   open: openQcow2,
+  check: (open, options) => {
+    if (open instanceof Qcow2Disk) return open.check(options);
+    return Promise.reject(new BlockError('EINVAL', 'Cannot check: not an open qcow2 image'));
+  },
 });

@@ -56,6 +56,12 @@ export class L1Table {
     return count;
   }
 
+  /** Takes over what stands on disk, after a repair wrote there. */
+  async reload(): Promise<void> {
+    await this.image.file.read(this.bytes, this.offset);
+    this.dirtySectors.clear();
+  }
+
   /** Points an entry at a table that only it names. */
   set(index: number, offset: number): void {
     writeU64(this.bytes, offset, index * 8);

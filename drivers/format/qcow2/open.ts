@@ -55,17 +55,12 @@ export async function openQcow2(context: OpenContext<Qcow2Options>): Promise<Map
     page: geometry.pageSize,
     entry: geometry.entrySize,
   });
+  const cleanSeconds = options['cache-clean-interval'];
   const snapshots = await readSnapshots(file, header, subject);
   const info = () => imageInfo(image.header.fields, names, snapshots.snapshots);
   if (!writable) {
     const reader = await buildReader(image, sizes);
-    return new Qcow2Disk({
-      image,
-      reader,
-      writer: undefined,
-      info,
-      cleanSeconds: options['cache-clean-interval'],
-    });
+    return new Qcow2Disk({ image, reader, writer: undefined, snapshots, info, cleanSeconds });
   }
   const unmap = context.common.discard === 'unmap';
   const policy = {
@@ -74,11 +69,11 @@ export async function openQcow2(context: OpenContext<Qcow2Options>): Promise<Map
     other: options['pass-discard-other'],
   };
   const { reader, writer } = await buildWriter(image, { sizes, snapshots, policy });
-  if ((header.incompatible_features & Incompatible.dirty) !== 0n) {
+  if ((header.incompatible_features & Incompatible.dirty) !== 0n && !options['x-repair']) {
     context.warn('the image was not closed properly: its refcounts are rebuilt');
-    await rebuildRefcounts(image, writer, snapshots);
+    await rebuildRefcounts({ image, reader, writer, snapshots });
   }
-  return new Qcow2Disk({ image, reader, writer, info, cleanSeconds: options['cache-clean-interval'] });
+  return new Qcow2Disk({ image, reader, writer, snapshots, info, cleanSeconds });
 }
 
 async function readHead(file: Child, subject: string): Promise<Head> {
@@ -108,7 +103,7 @@ async function readRest(file: Child, first: Buffer, length: number): Promise<Buf
 function decideWritable(context: OpenContext<Qcow2Options>, header: Header): boolean {
   const { readOnly, autoReadOnly } = context.common;
   const corrupt = (header.incompatible_features & Incompatible.corrupt) !== 0n;
-  if (readOnly || !corrupt) return !readOnly;
+  if (readOnly || !corrupt || context.options['x-repair']) return !readOnly;
   const what = 'the corrupt bit is set';
   if (!autoReadOnly) {
     const text = `Cannot open image "${context.subject}" for writing: ${what}, must be clear; check and repair it first`;

@@ -22,6 +22,7 @@ export const QCOW2_OPTIONS = {
     integer('Seconds after which unused tables are dropped; 0 keeps them'),
     600,
   ),
+  'x-repair': optional(bool('Open for a repair: the dirty and corrupt bits do not stand in the way'), false),
 } as const satisfies OptionEntries;
 
 export type Qcow2Options = OptionsOf<typeof QCOW2_OPTIONS>;
