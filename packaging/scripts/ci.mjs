@@ -8,7 +8,7 @@ import { root } from './project.mjs';
 
 const CHECKS = [
   ['tsc', '--noEmit'],
-  ['oxlint', '--type-aware', 'src', 'drivers', 'mount', 'test', 'packaging'],
+  ['oxlint', '--type-aware', '--quiet', 'src', 'drivers', 'mount', 'test', 'packaging'],
   ['oxfmt', '--check', 'src', 'drivers', 'mount', 'test', 'packaging'],
 ];
 
@@ -35,7 +35,7 @@ function count(counts, line) {
 async function test(args) {
   console.log('$ ava --tap');
   const counts = { passed: 0, failed: 0, skipped: 0, latest: '' };
-  const argv = [`${root}/node_modules/ava/entrypoints/cli.mjs`, '--tap', ...args];
+  const argv = [`${root}/node_modules/ava/entrypoints/cli.js`, '--tap', ...args];
   const ava = spawn(process.execPath, argv, { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] });
   const ended = new Promise((resolve) => ava.on('close', (code) => resolve(code ?? 1)));
   for await (const line of createInterface({ input: ava.stdout })) {

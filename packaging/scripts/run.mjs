@@ -8,7 +8,7 @@ import { ensureModules } from './ensure-modules.mjs';
 import { ensurePackages, TEST_TOOLS, warnWithoutFusermount } from './ensure-packages.mjs';
 import { root } from './project.mjs';
 
-const ava = 'node_modules/ava/entrypoints/cli.mjs';
+const ava = 'node_modules/ava/entrypoints/cli.js';
 
 /** Each: what it needs beside node_modules, and what Node 24 then runs; with `cwd` where the user stood. */
 const TASKS = {
