@@ -14,7 +14,6 @@ export interface NewDescriptor {
   readonly toolsVersion: string;
 }
 
-const FLAT: ReadonlySet<string> = new Set(['FLAT', 'VMFS']);
 const IDE_CYLINDERS = 16383;
 
 /** Virtual Disk Format 5.0, "The Disk DescriptorFile". */
@@ -48,6 +47,6 @@ export function descriptorText(disk: NewDescriptor): string {
 }
 
 function extentText(extent: NewDescriptor['extents'][number]): string {
-  const offset = FLAT.has(extent.type) ? ' 0' : '';
+  const offset = extent.type === 'FLAT' ? ' 0' : '';
   return `RW ${extent.sectors} ${extent.type} "${extent.filename ?? ''}"${offset}`;
 }
