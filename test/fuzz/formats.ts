@@ -1,0 +1,104 @@
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Random } from '../helpers/random.ts';
+import { run } from '../helpers/run.ts';
+import type { Region } from './mutate.ts';
+
+/** A kind of image to damage. Add one to FORMATS; nothing else is needed. */
+export interface FuzzFormat {
+  readonly name: string;
+  readonly driver: string;
+  readonly tools: readonly string[];
+  /** Makes a sound, small image. */
+  make(folder: string): Promise<Buffer>;
+  /** Where its header and tables are. */
+  regions(image: Buffer): readonly Region[];
+}
+
+/** An image that qemu-img makes; some of its disk holds data, some nothing. */
+export function qemuFormat(kind: {
+  name: string;
+  format: string;
+  driver?: string;
+  create?: string;
+  args?: readonly string[];
+  /** Run on the image afterwards: qemu-img arguments, the image added at the end. */
+  after?: readonly (readonly string[])[];
+  regions: (image: Buffer) => readonly Region[];
+}): FuzzFormat {
+  const { name, format, driver = format, create, args = [], after = [] } = kind;
+  return {
+    name,
+    driver,
+    tools: ['qemu-img'],
+    regions: kind.regions,
+    async make(folder) {
+      const flat = join(folder, 'flat.raw');
+      const image = join(folder, `sound.${format}`);
+      const random = new Random(3);
+      const parts = [
+        random.softBytes(200_000),
+        Buffer.alloc(300_000),
+        random.bytes(100_000),
+        Buffer.alloc(448_576),
+      ];
+      await writeFile(flat, Buffer.concat(parts));
+      const shape = create === undefined ? [] : ['-o', create];
+      await run('qemu-img', ['convert', '-q', '-f', 'raw', '-O', format, ...args, ...shape, flat, image]);
+      for (const command of after) await run('qemu-img', [...command, image]);
+      return readFile(image);
+    },
+  };
+}
+
+/** Header, L1 table, the first L2 table, refcount table and its first block, snapshot table: all as the header has them. */
+function qcow2Regions(image: Buffer): Region[] {
+  const cluster = 2 ** image.readUInt32BE(20);
+  const place = (at: number): number => Number(image.readBigUInt64BE(at) & 0x00ff_ffff_ffff_fe00n);
+  const l1 = place(40);
+  const refcounts = place(48);
+  const regions: Region[] = [
+    { name: 'header', offset: 0, length: 112, weight: 8, unit: 4 },
+    { name: 'extensions', offset: 104, length: 400, weight: 2 },
+    { name: 'L1', offset: l1, length: image.readUInt32BE(36) * 8, weight: 3 },
+    { name: 'L2', offset: place(l1), length: Math.min(cluster, 256), weight: 6 },
+    { name: 'refcount table', offset: refcounts, length: 64, weight: 3 },
+    { name: 'refcounts', offset: place(refcounts), length: Math.min(cluster, 128), weight: 3, unit: 2 },
+    { name: 'anywhere', offset: 0, length: image.length },
+  ];
+  const snapshots = place(64);
+  if (image.readUInt32BE(60) > 0)
+    regions.push({ name: 'snapshots', offset: snapshots, length: 128, weight: 4, unit: 4 });
+  return regions;
+}
+
+export const FORMATS: readonly FuzzFormat[] = [
+  qemuFormat({ name: 'qcow2', format: 'qcow2', regions: qcow2Regions }),
+  qemuFormat({ name: 'qcow2 version 2', format: 'qcow2', create: 'compat=0.10', regions: qcow2Regions }),
+  qemuFormat({
+    name: 'qcow2 with 512 byte clusters',
+    format: 'qcow2',
+    create: 'cluster_size=512,refcount_bits=1',
+    regions: qcow2Regions,
+  }),
+  qemuFormat({ name: 'qcow2 compressed', format: 'qcow2', args: ['-c'], regions: qcow2Regions }),
+  qemuFormat({
+    name: 'qcow2 compressed with zstd',
+    format: 'qcow2',
+    args: ['-c'],
+    create: 'compression_type=zstd',
+    regions: qcow2Regions,
+  }),
+  qemuFormat({
+    name: 'qcow2 with extended L2',
+    format: 'qcow2',
+    create: 'extended_l2=on',
+    regions: qcow2Regions,
+  }),
+  qemuFormat({
+    name: 'qcow2 with a snapshot',
+    format: 'qcow2',
+    after: [['snapshot', '-c', 'one']],
+    regions: qcow2Regions,
+  }),
+];
