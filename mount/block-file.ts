@@ -3,6 +3,7 @@ import type { InodeOptions } from './inode.ts';
 import { Inode, timeNow } from './inode.ts';
 import type { Attributes, TimeSpec } from './protocol/attributes.ts';
 import { FileType, PAGE } from './protocol/constants.ts';
+import type { Windows } from './windows.ts';
 
 const MAX_BLOCK_SIZE = 2 * 1_048_576;
 
@@ -26,6 +27,8 @@ export interface BlockFileOptions extends InodeOptions {
    * While one is open the caller keeps it so. A write past the end grows the host file, whatever `growable` says.
    */
   readonly passthrough?: () => HostFile | undefined;
+  /** The kernel caches nothing of it: it is a window of another disk that is written by that name, too. */
+  readonly uncached?: boolean;
 }
 
 /** A disk as a regular file. */
@@ -33,6 +36,11 @@ export class BlockFile extends Inode {
   protected readonly type = FileType.regular;
   readonly export: FuseExport;
   readonly properties: ReadonlyMap<string, string>;
+  readonly uncached: boolean;
+  /** The same bytes under other names; undefined where there are none. */
+  windows: Windows | undefined = undefined;
+  /** The kernel may have cached content: set by the first open that lets it. */
+  mayBeCached = false;
   private readonly options: BlockFileOptions;
   private readonly blockSize: number;
   /** When content was last changed, as Date.now() tells; 0 for never since mtime was set. */
@@ -45,14 +53,26 @@ export class BlockFile extends Inode {
     super(options, options.export.options.writable ? 0o600 : 0o400);
     this.options = options;
     this.export = options.export;
+    this.uncached = options.uncached ?? false;
     this.blockSize = Math.min(MAX_BLOCK_SIZE, Math.max(PAGE, options.allocationUnit ?? PAGE));
     const properties = Object.entries(options.properties ?? {});
     this.properties = new Map(properties.map(([name, value]) => [`user.blockfuse.${name}`, value]));
   }
 
+  /** Owner, mode and time as the maker of a further file over the same disk should give them. */
+  get identity(): InodeOptions {
+    return { uid: this.uid, gid: this.gid, mode: this.permissions, mtime: this.mtime };
+  }
+
   /** Content has changed now: mtime and ctime follow. Called for every write, allocates nothing. */
   touch(): void {
     this.changedAt = Date.now();
+  }
+
+  /** Content of [offset, offset + length) has changed now: under the other names that show it, too. Allocates nothing. */
+  wrote(offset: number, length: number): void {
+    this.changedAt = Date.now();
+    this.windows?.wrote(this, offset, length);
   }
 
   /** A host file to pass through, for a first open. */

@@ -7,7 +7,7 @@ import { punchHole, seekData, seekHole, zeroRange } from '../../src/sys/sparse.t
 import type { HostOptions } from './host/disk.ts';
 import { HostDisk, openDisk } from './host/disk.ts';
 import type { HostHandle } from './host/opening.ts';
-import { lockingOption, openHandle } from './host/opening.ts';
+import { lockingOption, openHandle, shareRwOption } from './host/opening.ts';
 
 /** A regular file of the host: the disk's bytes at the same offsets. */
 class FileDisk extends HostDisk {
@@ -104,7 +104,7 @@ export const fileDriver = defineDriver({
   name: 'file',
   kind: 'protocol',
   summary: 'A regular file of the host',
-  options: { filename: text('Path of the file'), locking: lockingOption },
+  options: { filename: text('Path of the file'), locking: lockingOption, 'share-rw': shareRwOption },
   children: {},
   open: ({ options, common }) => {
     const { filename } = options;

@@ -9,7 +9,7 @@ import { punchHole } from '../../src/sys/sparse.ts';
 import type { HostOptions } from './host/disk.ts';
 import { HostDisk, openDisk } from './host/disk.ts';
 import type { HostHandle } from './host/opening.ts';
-import { lockingOption, openHandle } from './host/opening.ts';
+import { lockingOption, openHandle, shareRwOption } from './host/opening.ts';
 
 /** A block device of the host. Its size is what it was at opening. */
 class DeviceDisk extends HostDisk {
@@ -75,7 +75,7 @@ export const hostDeviceDriver = defineDriver({
   name: 'host_device',
   kind: 'protocol',
   summary: 'A block device of the host',
-  options: { filename: text('Path of the device'), locking: lockingOption },
+  options: { filename: text('Path of the device'), locking: lockingOption, 'share-rw': shareRwOption },
   children: {},
   open: ({ options, common }) => {
     const { filename, locking } = options;

@@ -27,7 +27,8 @@ export const fallocate = defineOperation({
     };
     check(file, range);
     await file.export.run(owner, (root) => apply(file, root, range));
-    file.touch();
+    file.wrote(range.offset, range.length);
+    await file.windows?.forget(file, range.offset, range.length);
     return NO_BODY;
   },
 });

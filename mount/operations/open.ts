@@ -29,7 +29,9 @@ function openDisk(state: MountState, file: BlockFile, flags: number): Buffer {
   const fh = state.handles.add({ inode: file });
   const backingId = state.passthrough.open(file);
   if (backingId !== 0) return encodeOpenOut(fh, OpenReplyFlag.passthrough, backingId);
-  return encodeOpenOut(fh, replyFlags(state.pageCache, flags), 0);
+  const reply = replyFlags(file.uncached ? 'never' : state.pageCache, flags);
+  if (reply === OpenReplyFlag.keepCache) file.mayBeCached = true;
+  return encodeOpenOut(fh, reply, 0);
 }
 
 const wantsToWrite = (flags: number): boolean => (flags & OpenFlag.accessMode) !== OpenFlag.readOnly;

@@ -28,8 +28,9 @@ export function tryWrite(file: BlockFile, io: IoBuffer): number {
   const offset = (words[at + Word.offsetHigh] ?? 0) * WORD + (words[at + Word.offsetLow] ?? 0);
   const length = words[at + Word.size] ?? 0;
   const { root } = target;
-  if (offset + length > root.size || !root.tryWrite(io.bytes, io.data, length, offset)) return -1;
-  countWrite(file, length);
+  if (offset + length > root.size || file.windows?.mustForget(file) === true) return -1;
+  if (!root.tryWrite(io.bytes, io.data, length, offset)) return -1;
+  countWrite(file, offset, length);
   return length;
 }
 
@@ -56,7 +57,8 @@ export async function write(
   const length = writableLength(file.export, root, request);
   const payload = buffer.bytes.subarray(buffer.data, buffer.data + length);
   if (length > 0) await root.write(payload, request.offset, request.flags);
-  countWrite(file, length);
+  countWrite(file, request.offset, length);
+  await file.windows?.forget(file, request.offset, length);
   return length;
 }
 
@@ -71,8 +73,8 @@ function writableLength(target: FuseExport, root: RootChild, request: LaterWrite
   throw new BlockError('ENOSPC', `Cannot write ${target.label} at ${offset}: it ends at ${root.size}`);
 }
 
-function countWrite(file: BlockFile, length: number): void {
-  file.touch();
+function countWrite(file: BlockFile, offset: number, length: number): void {
+  file.wrote(offset, length);
   file.export.counters.writes += 1;
   file.export.counters.bytesWritten += length;
 }

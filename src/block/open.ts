@@ -90,6 +90,16 @@ export class Opener {
   ): Promise<Node> {
     const protocol = parseFilename(filename, this.rules);
     if (format !== undefined) return this.openTree({ ...tree, driver: format, file: protocol }, heritage);
+    return this.openProbed(filename, protocol, tree, heritage);
+  }
+
+  /** The format node over a protocol node, of the format that its content shows. */
+  private async openProbed(
+    filename: string,
+    protocol: OptionsTree,
+    tree: OptionsTree,
+    heritage: Heritage,
+  ): Promise<Node> {
     const common = resolveCommon(
       takeCommon(structuredClone(tree), `"${filename}"`),
       heritage.common,
@@ -114,8 +124,11 @@ export class Opener {
     const { filename, file, ...rest } = tree;
     if (typeof filename === 'string' && file === undefined)
       return this.openFile(filename, undefined, rest, heritage);
-    if (isTree(file) && typeof file['filename'] === 'string' && Object.keys(file).length === 1) {
-      return this.openFile(file['filename'], undefined, rest, heritage);
+    if (isTree(file) && typeof file['filename'] === 'string') {
+      const { filename: name, ...given } = file;
+      const protocol =
+        given['driver'] === undefined ? { ...parseFilename(name, this.rules), ...given } : file;
+      return this.openProbed(name, protocol, rest, heritage);
     }
     throw new BlockError('EINVAL', 'Cannot open a node: option "driver" is missing');
   }

@@ -49,6 +49,14 @@ export function imageTree(
   return { ...parseImage(image, resolve), ...driver, ...share };
 }
 
+/** The same, with other programs kept from writing to the image while it is open. */
+export function exclusively(tree: Record<string, unknown>): Record<string, unknown> {
+  const { file } = tree;
+  if (typeof file !== 'object' || file === null || !('filename' in file) || 'driver' in file) return tree;
+  const isLocal = typeof file.filename === 'string' && !/^[a-z][a-z0-9+.-]*:/.test(file.filename);
+  return isLocal ? { ...tree, file: { 'share-rw': false, ...file } } : tree;
+}
+
 /** The absolute form of a file name; names with a protocol (`nbd://host`) stay as they are. */
 export function absoluteName(name: string): string {
   return /^[a-z][a-z0-9+.-]*:/.test(name) ? name : path.resolve(name);

@@ -5,6 +5,7 @@ import type { Options, OptionValues } from './command.ts';
 import { cacheOptions } from './cache-mode.ts';
 import {
   absoluteName,
+  exclusively,
   gatePolicy,
   IMAGE_ARGUMENT,
   IMAGE_OPTIONS,
@@ -118,7 +119,7 @@ function serveRequest(
   const node = nodeNameFor(image, values['node-name']);
   return {
     image: {
-      ...imageTree(image, values, absoluteName),
+      ...exclusively(imageTree(image, values, absoluteName)),
       ...parseKeyValues(values.options),
       ...cache,
       'node-name': node,

@@ -4,6 +4,7 @@ import { WriteFlag } from '../../../src/block/driver.ts';
 import { BlockError, withContext } from '../../../src/block/errors.ts';
 import type { Limits } from '../../../src/block/limits.ts';
 import { limits } from '../../../src/block/limits.ts';
+import { Permission } from '../../../src/block/permissions.ts';
 import type { PermissionPair } from '../../../src/block/permissions.ts';
 import type { CommonOptions } from '../../../src/block/schema.ts';
 import { closeFile, closeNow, fileFacts, openAgain, syncData } from '../../../src/sys/file.ts';
@@ -14,12 +15,14 @@ import { imageLocks } from './image-locks.ts';
 import type { HostHandle } from './opening.ts';
 import { openHandle } from './opening.ts';
 
+const CHANGING = Permission.write | Permission.resize;
 const NO_CHANGE: PermissionChange = { commit: () => undefined, abort: () => undefined };
 
 /** Options that a reopen must repeat: they can't change while the image is open. */
 export interface HostOptions {
   readonly filename: string;
   readonly locking: Locking;
+  readonly 'share-rw': boolean;
 }
 
 export abstract class HostDisk implements RequestDriver {
@@ -123,7 +126,8 @@ export abstract class HostDisk implements RequestDriver {
   }
 
   setPermissions(wanted: PermissionPair): PermissionChange {
-    return this.locks?.setPermissions(wanted) ?? NO_CHANGE;
+    const shared = this.options['share-rw'] ? wanted.shared : wanted.shared & ~CHANGING;
+    return this.locks?.setPermissions({ used: wanted.used, shared }) ?? NO_CHANGE;
   }
 
   /** The same file, opened anew: the descriptor changes at commit. The locks are not touched (image-locks.ts). */
@@ -185,7 +189,7 @@ export abstract class HostDisk implements RequestDriver {
 
   private refuseOtherOptions(options: unknown): void {
     const given: Partial<HostOptions> = typeof options === 'object' && options !== null ? options : {};
-    for (const name of ['filename', 'locking'] as const) {
+    for (const name of ['filename', 'locking', 'share-rw'] as const) {
       if (given[name] === undefined || given[name] === this.options[name]) continue;
       const text = `Cannot reopen "${this.filename}": ${name} can't change from ${this.options[name]} to ${given[name]}`;
       throw new BlockError('EINVAL', text, { path: this.filename });

@@ -2,7 +2,7 @@
 import { BlockError, errnoOf } from '../../../src/block/errors.ts';
 import type { Limits } from '../../../src/block/limits.ts';
 import type { CommonOptions } from '../../../src/block/schema.ts';
-import { choice, optional } from '../../../src/block/schema.ts';
+import { bool, choice, optional } from '../../../src/block/schema.ts';
 import { directIoAlignment } from '../../../src/sys/direct-io.ts';
 import type { OpenMode } from '../../../src/sys/file.ts';
 import { PositionedIo } from '../../../src/sys/positioned.ts';
@@ -10,6 +10,11 @@ import { PositionedIo } from '../../../src/sys/positioned.ts';
 export const lockingOption = optional(
   choice(['auto', 'on', 'off'], "Mark the image as in use, and respect others' marks (QEMU's locks)"),
   'auto',
+);
+
+export const shareRwOption = optional(
+  bool('Let other programs write to the image while it is open here (QEMU share-rw); off locks them out'),
+  true,
 );
 
 /** What changes when an image is reopened. */

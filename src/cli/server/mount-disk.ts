@@ -4,16 +4,18 @@ import { FuseExport } from '../../../mount/export.ts';
 import { mountTree } from '../../../mount/mount.ts';
 import type { Mounted } from '../../../mount/mount.ts';
 import { Directory } from '../../../mount/tree.ts';
+import type { DirectorySource } from '../../../mount/tree.ts';
 import type { Child } from '../../block/child.ts';
 import type { Graph } from '../../block/graph.ts';
 import { wholeHostFile } from '../../block/identity.ts';
 import type { Node } from '../../block/node.ts';
-import { ALL_PERMISSIONS, Permission } from '../../block/permissions.ts';
+import { Permission } from '../../block/permissions.ts';
 import { inspectMountPoint, modificationTime } from '../../sys/fuse-mountpoint.ts';
 import { hostAttributes } from '../../sys/host-attributes.ts';
 import { makeGraph } from '../open-graph.ts';
 import { allocatedSize, formatName, storageNodes } from '../storage.ts';
 import type { ServeRequest } from './messages.ts';
+import { PartitionFolder } from './partitions.ts';
 import type { ServedDisk } from './served-disk.ts';
 import { writeThrough } from './write-through.ts';
 
@@ -27,9 +29,18 @@ export async function mountDisk(request: ServeRequest, warn: (message: string) =
     const disk = makeExport(graph, node, request);
     const file = new BlockFile(fileOptions(disk.fuse, node, request));
     const name = `${node.name}.raw`;
-    const mounted = await mountTree({
+    let mounted: Mounted | undefined;
+    const partitions = new PartitionFolder({
+      graph,
+      node,
+      child: disk.child,
+      file,
+      invalidate: async (...range) => mounted?.invalidate(...range),
+      warn,
+    });
+    mounted = await mountTree({
       mountpoint: mountpoint.path,
-      root: mountpoint.kind === 'file' ? file : folderOf(name, file),
+      root: mountpoint.kind === 'file' ? file : folderOf(name, file, partitions),
       source: node.filename.startsWith('/') ? node.filename : request.imageName,
       allowOther: request.allowOther,
       options: request.mountWords,
@@ -63,16 +74,7 @@ function makeExport(graph: Graph, node: Node, request: ServeRequest): Disk {
       Permission.consistentRead |
       (writable ? Permission.write : 0) |
       (fuse.options.growable ? Permission.resize : 0),
-    shared: ALL_PERMISSIONS & ~(Permission.write | Permission.resize),
-    hooks: {
-      drainBegin: () => {
-        fuse.drainBegin();
-      },
-      drained: () => fuse.drained(),
-      drainEnd: () => {
-        fuse.drainEnd();
-      },
-    },
+    hooks: fuse,
   });
   fuse.attach(request.writeThrough ? writeThrough(child) : child);
   return { child, fuse };
@@ -107,8 +109,8 @@ function hostFile(node: Node): HostFile | undefined {
   return fd === undefined ? undefined : { fd, mtime: () => modificationTime(fd) };
 }
 
-function folderOf(name: string, file: BlockFile): Directory {
-  const folder = new Directory();
+function folderOf(name: string, file: BlockFile, views: DirectorySource): Directory {
+  const folder = new Directory({}, views);
   folder.add(name, file);
   return folder;
 }

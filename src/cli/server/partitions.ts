@@ -1,0 +1,157 @@
+/** The folder `<node>.partitions`: every partition of a mounted disk as a file `<number>.raw` of its own. */
+import { BlockFile } from '../../../mount/block-file.ts';
+import { FuseExport } from '../../../mount/export.ts';
+import { Directory } from '../../../mount/tree.ts';
+import type { DirectoryItem, DirectorySource } from '../../../mount/tree.ts';
+import { Windows } from '../../../mount/windows.ts';
+import type { Invalidate } from '../../../mount/windows.ts';
+import type { Child } from '../../block/child.ts';
+import type { Graph } from '../../block/graph.ts';
+import type { Node } from '../../block/node.ts';
+import { Permission } from '../../block/permissions.ts';
+import { readPartitionTable } from '../../partition/table.ts';
+import type { Partition } from '../../partition/table.ts';
+
+/** How long a table that was read is believed though nothing was written here: the kernel may write past this server. */
+const BELIEVED_MS = 1000;
+
+export interface PartitionedDisk {
+  readonly graph: Graph;
+  readonly node: Node;
+  /** Reads the table. */
+  readonly child: Child;
+  readonly file: BlockFile;
+  readonly invalidate: Invalidate;
+  readonly warn: (message: string) => void;
+}
+
+interface Entry {
+  readonly partition: Partition;
+  readonly file: BlockFile;
+}
+
+/**
+ * Shown in the folder above while the disk has a partition table; follows the table when it changes. A partition that
+ * stays where it is stays the same file. One that goes away can be read and written by whoever has it open.
+ */
+export class PartitionFolder implements DirectorySource {
+  private readonly disk: PartitionedDisk;
+  private readonly windows: Windows;
+  private readonly folder: Directory;
+  private entries = new Map<string, Entry>();
+  private readGeneration = -1;
+  private readAt = 0;
+  private reading: Promise<void> | undefined;
+  private warned = '';
+
+  constructor(disk: PartitionedDisk) {
+    this.disk = disk;
+    this.windows = new Windows(disk.file, disk.invalidate);
+    this.folder = new Directory(
+      {},
+      {
+        lookup: async (name) => (await this.current()).get(name)?.file,
+        list: async () => [...(await this.current())].map(([name, { file }]) => ({ name, inode: file })),
+      },
+    );
+  }
+
+  /** For the folder above. */
+  async lookup(name: string): Promise<Directory | undefined> {
+    if (name !== this.name) return undefined;
+    return (await this.current()).size > 0 ? this.folder : undefined;
+  }
+
+  async list(): Promise<readonly DirectoryItem[]> {
+    return (await this.current()).size > 0 ? [{ name: this.name, inode: this.folder }] : [];
+  }
+
+  private get name(): string {
+    return `${this.disk.node.name}.partitions`;
+  }
+
+  private async current(): Promise<ReadonlyMap<string, Entry>> {
+    const { generation } = this.disk.node;
+    if (generation !== this.readGeneration || Date.now() - this.readAt > BELIEVED_MS) {
+      this.reading ??= this.refresh().finally(() => {
+        this.reading = undefined;
+      });
+      await this.reading;
+    }
+    return this.entries;
+  }
+
+  private async refresh(): Promise<void> {
+    const { node, child } = this.disk;
+    this.readGeneration = node.generation;
+    this.readAt = Date.now();
+    const table = await readPartitionTable(child);
+    this.tell(table?.warnings ?? []);
+    const next = new Map<string, Entry>();
+    for (const partition of table?.partitions ?? []) {
+      if (partition.extended) continue;
+      const name = `${partition.number}.raw`;
+      const before = this.entries.get(name);
+      const same = before !== undefined && isSamePlace(before.partition, partition);
+      next.set(name, same ? before : await this.open(partition));
+    }
+    for (const [name, { file }] of this.entries) {
+      if (next.get(name)?.file !== file) this.windows.remove(file);
+    }
+    this.entries = next;
+  }
+
+  private async open(partition: Partition): Promise<Entry> {
+    const { graph, node, file: disk } = this.disk;
+    const { writable, discard } = disk.export.options;
+    const { offset, length } = partition;
+    const options = { driver: 'raw', file: node.name, offset, size: length, 'read-only': !writable };
+    const window = await graph.open({ ...options, discard: discard ? 'unmap' : 'ignore' });
+    const target = new FuseExport({
+      id: `partition ${partition.number}`,
+      writable,
+      growable: false,
+      discard,
+    });
+    const child = graph.attachRoot(window, {
+      name: target.options.id,
+      label: target.label,
+      used: Permission.consistentRead | (writable ? Permission.write : 0),
+      hooks: target,
+    });
+    const file = new BlockFile({
+      export: target.attach(child),
+      ...disk.identity,
+      uncached: true,
+      allocationUnit: node.limits.allocationUnit,
+      properties: propertiesOf(node, partition),
+    });
+    this.windows.add(file, offset, length);
+    return { partition, file };
+  }
+
+  private tell(warnings: readonly string[]): void {
+    const text = warnings.join('; ');
+    if (text !== '' && text !== this.warned)
+      this.disk.warn(`partition table of "${this.disk.node.name}": ${text}`);
+    this.warned = text;
+  }
+}
+
+function isSamePlace(left: Partition, right: Partition): boolean {
+  return left.offset === right.offset && left.length === right.length && left.uuid === right.uuid;
+}
+
+function propertiesOf(node: Node, partition: Partition): Record<string, string> {
+  const { number, offset, length, type, typeName, name, uuid } = partition;
+  return {
+    node: node.name,
+    partition: String(number),
+    offset: String(offset),
+    size: String(length),
+    type,
+    'type-name': typeName,
+    uuid,
+    ...(name === '' ? {} : { name }),
+  };
+}
