@@ -1,7 +1,10 @@
-/** VMDK files built from the specification's tables, where no tool writes them. Nothing here uses the driver's code. */
+/** VMDK files built from the specification's tables, where no tool writes them. Nothing here uses the driver's code; and other programs as judges. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Graph } from '../../src/block/graph.ts';
 import { Random } from '../helpers/random.ts';
+import { run } from '../helpers/run.ts';
+import { holdImage, rawFile, release } from './small-image.ts';
 
 const SECTOR = 512;
 
@@ -172,4 +175,33 @@ export function hostedTables(file: Buffer, which: 'primary' | 'redundant'): numb
       values.push(file.readUInt32LE(table + slot * 4));
   }
   return values;
+}
+
+/** Options that open an image for writing, with discards. */
+export const forWriting = (filename: string): Record<string, unknown> => ({
+  driver: 'vmdk',
+  discard: 'unmap',
+  file: { driver: 'file', filename, discard: 'unmap' },
+});
+
+/** `qemu-img check` finds nothing wrong, and `qemu-img compare` no difference. */
+export async function qemuAgrees(path: string, content: Buffer): Promise<void> {
+  const wanted = await rawFile(join(path, '..'), 'wanted.raw', content);
+  await run('qemu-img', ['check', '-q', '-f', 'vmdk', path]);
+  await run('qemu-img', ['compare', '-f', 'raw', '-F', 'vmdk', wanted, path]);
+}
+
+/** What qemu-img says of the format. */
+export async function qemuFacts(path: string): Promise<Record<string, unknown>> {
+  const { stdout } = await run('qemu-img', ['info', '--output=json', '-f', 'vmdk', path]);
+  const info = JSON.parse(stdout) as { 'format-specific': { data: Record<string, unknown> } };
+  return info['format-specific'].data;
+}
+
+/** What the driver says of it. */
+export async function facts(graph: Graph, path: string): Promise<Readonly<Record<string, unknown>>> {
+  const child = await holdImage(graph, path, 'vmdk');
+  const info = await child.node.impl.info?.();
+  await release(graph, child);
+  return info?.formatSpecific ?? {};
 }

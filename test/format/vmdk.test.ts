@@ -1,13 +1,11 @@
-import { readFile, rename, stat, writeFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
-import type { ExecutionContext } from 'ava';
 import { vmdkDriver } from '../../drivers/format/vmdk/driver.ts';
 import { StreamWriter } from '../../drivers/format/vmdk/stream-writer.ts';
 import { createImage } from '../../src/cli/create-image.ts';
 import type { Child } from '../../src/block/child.ts';
 import { BlockStatus } from '../../src/block/extent.ts';
-import type { Graph } from '../../src/block/graph.ts';
 import { exercise, verify } from '../helpers/exercise.ts';
 import { childDisk } from '../helpers/graph.ts';
 import { difference, ModelDisk } from '../helpers/model-disk.ts';
@@ -27,35 +25,9 @@ import {
   release,
   sha256,
 } from './small-image.ts';
-import { hostedTables } from './vmdk-fixtures.ts';
+import { facts, forWriting, hostedTables, qemuAgrees, qemuFacts } from './vmdk-fixtures.ts';
 
 const SIZE = 34 * MIB + 512 * 3;
-
-const forWriting = (filename: string): Record<string, unknown> => ({
-  driver: 'vmdk',
-  discard: 'unmap',
-  file: { driver: 'file', filename, discard: 'unmap' },
-});
-
-async function qemuAgrees(t: ExecutionContext, path: string, content: Buffer): Promise<void> {
-  const wanted = await rawFile(join(path, '..'), 'wanted.raw', content);
-  await run('qemu-img', ['check', '-q', '-f', 'vmdk', path]);
-  await run('qemu-img', ['compare', '-f', 'raw', '-F', 'vmdk', wanted, path]);
-  t.pass();
-}
-
-async function qemuFacts(path: string): Promise<Record<string, unknown>> {
-  const { stdout } = await run('qemu-img', ['info', '--output=json', '-f', 'vmdk', path]);
-  const info = JSON.parse(stdout) as { 'format-specific': { data: Record<string, unknown> } };
-  return info['format-specific'].data;
-}
-
-async function facts(graph: Graph, path: string): Promise<Readonly<Record<string, unknown>>> {
-  const child = await holdImage(graph, path, 'vmdk');
-  const info = await child.node.impl.info?.();
-  await release(graph, child);
-  return info?.formatSpecific ?? {};
-}
 
 for (const [name, hash, companion] of [
   ['streamOptimized.vmdk', 'a3bcf05f07a1c06a3380eeca8571f0efb2b85afafa1e21662b8cad436d1f7727', undefined],
@@ -106,7 +78,7 @@ for (const subformat of [
       await exercise(childDisk(child, random), model, options);
       await verify(child, model);
       await release(graph, child);
-      await qemuAgrees(t, path, model.bytes);
+      await qemuAgrees(path, model.bytes);
     }
     const ours = await facts(graph, path);
     const theirs = await qemuFacts(path);
@@ -164,7 +136,7 @@ test('vmdk: a stream that was written here is read by qemu-img and here, directo
     size: SIZE,
     options: { subformat: 'streamOptimized' },
   });
-  await qemuAgrees(t, path, Buffer.alloc(SIZE));
+  await qemuAgrees(path, Buffer.alloc(SIZE));
   const text = (await readFile(path)).subarray(512, 512 + 20 * 512);
   const disk = mixedDisk(5, SIZE);
   const file = await hold(graph, { driver: 'file', filename: path });
@@ -177,7 +149,7 @@ test('vmdk: a stream that was written here is read by qemu-img and here, directo
   await writer.finish();
   await release(graph, file);
   t.is((await readFile(path)).readBigUInt64LE(56), 2n ** 64n - 1n, 'the header sends to the footer');
-  await qemuAgrees(t, path, disk);
+  await qemuAgrees(path, disk);
   const child = await holdImage(graph, path);
   t.is(difference(await readAll(child, 65_536), disk), undefined);
   t.is(difference(await readAll(child, 1_000_003), disk), undefined);
@@ -209,7 +181,7 @@ test('vmdk: what bximage wrote is read, and written so that it and libvmdk still
   const back = join(folder, 'back.raw');
   await run('bximage', ['-q', '-func=convert', '-imgmode=flat', path, back]);
   t.is(difference(await readFile(back), disk), undefined);
-  await qemuAgrees(t, path, disk);
+  await qemuAgrees(path, disk);
   t.regex((await run('vmdkinfo', [path])).stdout, /Media size:\s+16 MiB/);
 });
 
@@ -254,158 +226,7 @@ test('vmdk: discarded grains are used again, and only when no table on disk name
   t.is(difference(await readAll(child), expected), undefined);
   await release(graph, child);
   t.true((await stat(path)).size < 13 * MIB, 'the room was used again');
-  await qemuAgrees(t, path, expected);
-});
-
-interface ChainPaths {
-  readonly folder: string;
-  readonly base: string;
-  readonly top: string;
-  readonly model: ModelDisk;
-}
-
-async function chain(t: ExecutionContext, create: readonly string[] = []): Promise<ChainPaths> {
-  const folder = await tempDir(t);
-  const model = new ModelDisk(12 * MIB);
-  mixedDisk(7, model.size).copy(model.bytes);
-  const raw = await rawFile(folder, 'base.raw', model.bytes);
-  const [base, top] = [join(folder, 'base.vmdk'), join(folder, 'top.vmdk')];
-  await run('qemu-img', ['convert', '-f', 'raw', '-O', 'vmdk', raw, base]);
-  await run('qemu-img', ['create', '-q', '-f', 'vmdk', ...create, '-b', 'base.vmdk', '-F', 'vmdk', top], {
-    cwd: folder,
-  });
-  return { folder, base, top, model };
-}
-
-for (const create of [[], ['-o', 'zeroed_grain=on']]) {
-  test(`vmdk: a snapshot over its parent ${create.join(' ')}`, async (t) => {
-    if (!canRun(t, 'qemu-img')) return;
-    const { base, top, model } = await chain(t, create);
-    const graph = graphWith(t, vmdkDriver);
-    const before = await readFile(base);
-    const random = new Random(seed(34));
-    for (let round = 0; round < rounds(1, 10); round += 1) {
-      const child = await hold(graph, forWriting(top));
-      t.is(child.node.cow?.node.filename, base);
-      await verify(child, model);
-      const options = { random, operations: 150, concurrency: 6, maxLength: 200_000, borders: [65_536] };
-      await exercise(childDisk(child, random), model, options);
-      await verify(child, model);
-      await release(graph, child);
-      await qemuAgrees(t, top, model.bytes);
-    }
-    t.deepEqual(await readFile(base), before, 'the parent is untouched');
-  });
-}
-
-test('vmdk: a snapshot created here over a parent', async (t) => {
-  if (!canRun(t, 'qemu-img')) return;
-  const { folder, base, model } = await chain(t);
-  const graph = graphWith(t, vmdkDriver);
-  const path = join(folder, 'new.vmdk');
-  const cid = Number((await facts(graph, base))['cid']).toString(16);
-  const options = { 'backing-file': 'base.vmdk', 'parent-cid': cid, 'zeroed-grain': true };
-  await createImage(graph, { filename: path, format: 'vmdk', size: model.size, options });
-  const child = await hold(graph, forWriting(path));
-  await child.writeZeroes(MIB, 3 * MIB);
-  model.zero(MIB, 3 * MIB);
-  await verify(child, model);
-  await release(graph, child);
-  await qemuAgrees(t, path, model.bytes);
-  t.true((await stat(path)).size < MIB, 'the zeroes are in the tables alone');
-});
-
-test('vmdk: the content ID changes with the first write, not before, and is checked', async (t) => {
-  if (!canRun(t, 'qemu-img')) return;
-  const { base, top, model } = await chain(t);
-  const graph = graphWith(t, vmdkDriver);
-  const before = await readFile(base);
-  const cid = (await facts(graph, base))['cid'];
-  const idle = await hold(graph, forWriting(base));
-  await idle.read(Buffer.alloc(4096), 0);
-  await idle.flush();
-  await release(graph, idle);
-  t.deepEqual(await readFile(base), before, 'nothing was written');
-  await release(graph, await holdImage(graph, top));
-
-  const child = await hold(graph, forWriting(base));
-  t.false(child.tryWrite(Buffer.alloc(512, 9), 0, 512, 0), 'the first write has to wait for the new ID');
-  await child.write(Buffer.alloc(512, 9), 0);
-  const changed = (await readFile(base)).toString('latin1');
-  t.notRegex(changed, new RegExp(`CID=${Number(cid).toString(16).padStart(8, '0')}\n`));
-  t.true(child.tryWrite(Buffer.alloc(512, 9), 0, 512, 0));
-  await release(graph, child);
-  const now = (await facts(graph, base))['cid'];
-  t.not(now, cid);
-  t.is(now, (await qemuFacts(base))['cid']);
-
-  await t.throwsAsync(holdImage(graph, top), {
-    code: 'EINVAL',
-    message:
-      /parentCID is [0-9a-f]{8}, the CID of its parent ".*base.vmdk" is [0-9a-f]{8} \(it was written to since\)/,
-  });
-  await writeFile(base, before);
-  const again = await holdImage(graph, top);
-  await verify(again, model);
-});
-
-test('vmdk: a parent that is gone is named, with where it was looked for and the option that overrides it', async (t) => {
-  if (!canRun(t, 'qemu-img')) return;
-  const { folder, base, top, model } = await chain(t);
-  const graph = graphWith(t, vmdkDriver);
-  const elsewhere = join(folder, 'renamed.vmdk');
-  await rename(base, elsewhere);
-  const error = await t.throwsAsync(holdImage(graph, top));
-  t.regex(error.message, /backing "base.vmdk".*looked for ".*\/base.vmdk".*backing.file.filename/);
-  const child = await hold(graph, {
-    driver: 'vmdk',
-    'read-only': true,
-    file: { driver: 'file', filename: top },
-    backing: { driver: 'vmdk', file: { driver: 'file', filename: elsewhere } },
-  });
-  await verify(child, model);
-});
-
-test('vmdk: a parent named by a path of another machine is looked for beside the image', async (t) => {
-  if (!canRun(t, 'qemu-img')) return;
-  const { folder, top, model } = await chain(t);
-  const bytes = await readFile(top);
-  const text = bytes.toString('latin1', 512, 512 * 21);
-  for (const hint of ['/vmfs/volumes/5f/vm/base.vmdk', 'C:\\Virtual Machines\\vm\\base.vmdk']) {
-    const moved = Buffer.from(text.replace('"base.vmdk"', `"${hint}"`), 'latin1').subarray(0, 512 * 20);
-    bytes.fill(0, 512, 512 * 21);
-    moved.copy(bytes, 512);
-    const path = await rawFile(folder, 'moved.vmdk', bytes);
-    const child = await holdImage(graphWith(t, vmdkDriver), path);
-    await verify(child, model);
-    t.is(child.node.cow?.node.filename, join(folder, 'base.vmdk'));
-  }
-});
-
-test('vmdk: a missing extent is named, and another file can be given for it', async (t) => {
-  if (!canRun(t, 'qemu-img')) return;
-  const folder = await tempDir(t);
-  const disk = mixedDisk(8, 8 * MIB);
-  const raw = await rawFile(folder, 'base.raw', disk);
-  const path = join(folder, 'flat.vmdk');
-  await run('qemu-img', ['convert', '-f', 'raw', '-O', 'vmdk', '-o', 'subformat=monolithicFlat', raw, path]);
-  await rename(join(folder, 'flat-flat.vmdk'), join(folder, 'other.bin'));
-  const graph = graphWith(t, vmdkDriver);
-  const error = await t.throwsAsync(holdImage(graph, path));
-  t.regex(
-    error.message,
-    /extents.0 "flat-flat.vmdk".*looked for ".*\/flat-flat.vmdk".*extents.0.file.filename/,
-  );
-  const file = { driver: 'file', filename: path };
-  for (const extents of [
-    { 0: { filename: join(folder, 'other.bin') } },
-    { 0: { file: { filename: join(folder, 'other.bin') } } },
-    { 0: { driver: 'file', filename: join(folder, 'other.bin') } },
-  ]) {
-    const child = await hold(graph, { driver: 'vmdk', 'read-only': true, file, extents });
-    t.is(difference(await readAll(child), disk), undefined);
-    await release(graph, child);
-  }
+  await qemuAgrees(path, expected);
 });
 
 test('vmdk: many requests wait for one first write', async (t) => {

@@ -1,7 +1,9 @@
 import { defineDriver } from '../../../src/block/driver.ts';
-import { Role } from '../../../src/block/permissions.ts';
+import { defaultPermissions } from '../../../src/block/permission-defaults.ts';
+import { Permission, Role } from '../../../src/block/permissions.ts';
 import { CREATE_OPTIONS, createVmdk } from './create.ts';
 import { isDescriptor } from './descriptor.ts';
+import { ONLY_READ } from './extent-files.ts';
 import { openVmdk } from './open.ts';
 import { hasTables } from './read-header.ts';
 
@@ -16,11 +18,15 @@ export const vmdkDriver = defineDriver({
       required: true,
       summary: 'The image, or its descriptor',
     },
-    extents: { roles: Role.data, required: false, summary: 'The file of extent N, as extents.N' },
+    'extents.*': { roles: Role.data, required: false, summary: 'The file of extent N, counted from 0' },
     backing: { roles: Role.cow, required: false, summary: 'The parent of a snapshot' },
   },
   probe: (head) => (hasTables(head) || isDescriptor(head) ? 100 : 0),
   open: openVmdk,
+  childPermissions: (_name, roles, parent, readOnly) =>
+    roles === ONLY_READ
+      ? { used: parent.used & Permission.consistentRead, shared: parent.shared }
+      : defaultPermissions(roles, parent, readOnly),
   createOptions: CREATE_OPTIONS,
   create: createVmdk,
 });

@@ -1,8 +1,8 @@
 import type { Child } from '../../../src/block/child.ts';
 import type { OpenContext } from '../../../src/block/driver.ts';
-import { Role } from '../../../src/block/permissions.ts';
 import { refuseImage } from '../../../src/block/refuse.ts';
 import type { DiskExtent } from './disk-extent.ts';
+import { ExtentFiles } from './extent-files.ts';
 import type { ExtentLine, ExtentType } from './extent-line.ts';
 import { FlatExtent } from './flat-extent.ts';
 import { SECTOR } from './layout.ts';
@@ -26,9 +26,10 @@ export async function openExtents(
   plans: readonly ExtentPlan[],
 ): Promise<DiskExtent[]> {
   const extents: DiskExtent[] = [];
+  const files = new ExtentFiles(context, plans);
   let start = 0;
   for (const [index, plan] of plans.entries()) {
-    const extent = await openExtent(context, shared, { plan, index, start });
+    const extent = await openExtent(context, shared, { plan, index, start, files });
     extents.push(extent);
     start += extent.length;
     if (!Number.isSafeInteger(start)) {
@@ -47,6 +48,7 @@ interface Position {
   readonly index: number;
   /** Bytes of the disk before it. */
   readonly start: number;
+  readonly files: ExtentFiles;
 }
 
 async function openExtent(
@@ -58,7 +60,7 @@ async function openExtent(
   if (line.type === 'ZERO' || line.access === 'NOACCESS' || line.filename === undefined) {
     return new ZeroExtent(line.sectors * SECTOR, { filename: line.filename ?? '', format: line.type });
   }
-  const file = own ?? (await openFile(context, position.index, line, line.filename));
+  const file = own ?? (await position.files.open(position.index, line, line.filename));
   const writable = !context.common.readOnly && line.access === 'RW' && !file.node.readOnly;
   const filename = file.node.filename === '' ? line.filename : file.node.filename;
   if (!SPARSE_TYPES.has(line.type)) {
@@ -93,23 +95,6 @@ async function openExtent(
     );
   }
   return extent;
-}
-
-async function openFile(
-  context: OpenContext<object>,
-  index: number,
-  line: ExtentLine,
-  filename: string,
-): Promise<Child> {
-  const child = await context.openNamed(`extents.${index}`, {
-    filename,
-    format: 'raw',
-    roles: SPARSE_TYPES.has(line.type) ? Role.data | Role.metadata : Role.data,
-    writable: line.access === 'RW',
-  });
-  return (
-    child ?? refuseImage(context.subject, `option extents.${index} is null`, 'an extent must have a file')
-  );
 }
 
 function openFlat(parts: {

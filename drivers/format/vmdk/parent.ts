@@ -1,6 +1,6 @@
 import type { Child } from '../../../src/block/child.ts';
 import type { OpenContext } from '../../../src/block/driver.ts';
-import { BlockError } from '../../../src/block/errors.ts';
+import type { Node } from '../../../src/block/node.ts';
 import { Role } from '../../../src/block/permissions.ts';
 import { refuseImage } from '../../../src/block/refuse.ts';
 import { hexadecimal } from './content-id.ts';
@@ -23,35 +23,37 @@ export async function openParent(
       'the parent must be named; give it with the option backing.file.filename',
     );
   }
-  const parent = await openNamedParent(context, hint);
-  if (parent !== undefined) await checkContentId(context.subject, parent, parentCid);
+  let checked: Node | undefined;
+  const parent = await context.openNamed('backing', {
+    filename: hint,
+    format: 'vmdk',
+    roles: Role.cow,
+    writable: false,
+    alternatives: besideTheImage(hint),
+    verify: (node) => {
+      checked = node;
+      return mismatch(node, parentCid);
+    },
+  });
+  if (parent !== undefined && parent.node !== checked) {
+    const wrong = await mismatch(parent.node, parentCid);
+    if (wrong !== undefined) context.warn(wrong);
+  }
   return parent;
 }
 
-/** Where the hint was written on another machine and means nothing here, a file of that name beside the image does. */
-async function openNamedParent(context: OpenContext<object>, hint: string): Promise<Child | undefined> {
-  const reference = { format: 'vmdk', roles: Role.cow, writable: false };
+/** A hint that was written on another machine means nothing here: the file of that name in the folder of the image does. */
+function besideTheImage(hint: string): string[] {
+  if (!/^(?:\/|[A-Za-z]:[/\\]|\\\\)/.test(hint)) return [];
   const [name = ''] = hint.split(/[/\\]/).slice(-1);
-  try {
-    return await context.openNamed('backing', { ...reference, filename: hint });
-  } catch (error) {
-    const absolute = /^(?:\/|[A-Za-z]:[/\\]|\\\\)/.test(hint);
-    const missing =
-      error instanceof BlockError && error.code === 'ENOENT' && error.context.path?.endsWith(hint) === true;
-    if (!absolute || !missing || name === '') throw error;
-    return await context.openNamed('backing', { ...reference, filename: name }).catch((again: unknown) => {
-      throw again instanceof BlockError && again.code !== 'ENOENT' ? again : error;
-    });
-  }
+  return name === '' ? [] : [name];
 }
 
-/** A parent of another format has no content ID: whoever gave it answers for it. */
-async function checkContentId(subject: string, parent: Child, wanted: number): Promise<void> {
-  if (parent.node.driver.name !== 'vmdk') return;
-  const info = await parent.node.impl.info?.();
+/** What is wrong with a parent. One of another format has no content ID: whoever gave it answers for it. */
+async function mismatch(parent: Node, wanted: number): Promise<string | undefined> {
+  if (parent.driver.name !== 'vmdk') return undefined;
+  const info = await parent.impl.info?.();
   const cid = info?.formatSpecific?.['cid'];
-  if (typeof cid !== 'number' || cid === wanted) return;
-  const is = `parentCID is ${hexadecimal(wanted, 8)}`;
-  const must = `the CID of its parent "${parent.node.filename}" is ${hexadecimal(cid, 8)} (it was written to since)`;
-  refuseImage(subject, is, must);
+  if (typeof cid !== 'number' || cid === wanted) return undefined;
+  return `parentCID is ${hexadecimal(wanted, 8)}, the CID of the parent is ${hexadecimal(cid, 8)} (it was written to since)`;
 }

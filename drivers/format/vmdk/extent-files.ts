@@ -1,0 +1,42 @@
+import type { Child } from '../../../src/block/child.ts';
+import type { OpenContext } from '../../../src/block/driver.ts';
+import { Role } from '../../../src/block/permissions.ts';
+import { refuseImage } from '../../../src/block/refuse.ts';
+import type { ExtentLine } from './extent-line.ts';
+import type { ExtentPlan } from './open-extents.ts';
+
+/** The files of the extents, through the gate as `extents.N`. Flat pieces of one file or device share one child. */
+export class ExtentFiles {
+  private readonly context: OpenContext<object>;
+  private readonly written: ReadonlySet<string | undefined>;
+  private readonly flat = new Map<string, Child>();
+
+  constructor(context: OpenContext<object>, plans: readonly ExtentPlan[]) {
+    this.context = context;
+    this.written = new Set(plans.filter(({ line }) => line.access === 'RW').map(({ line }) => line.filename));
+  }
+
+  async open(index: number, line: ExtentLine, filename: string): Promise<Child> {
+    const known = isFlat(line) ? this.flat.get(filename) : undefined;
+    if (known !== undefined) return known;
+    const name = `extents.${index}`;
+    const writable = this.written.has(filename);
+    const storage = isFlat(line) ? Role.data : Role.data | Role.metadata;
+    const child = await this.context.openNamed(name, {
+      filename,
+      format: 'raw',
+      roles: writable ? storage : ONLY_READ,
+      writable,
+    });
+    if (child === undefined)
+      return refuseImage(this.context.subject, `option ${name} is null`, 'an extent has a file');
+    if (isFlat(line)) this.flat.set(filename, child);
+    return child;
+  }
+}
+
+/** The roles of a file that the descriptor says is never written: none of those that come with writing. */
+export const ONLY_READ = 0;
+
+const isFlat = ({ type }: ExtentLine): boolean =>
+  !['SPARSE', 'VMFSSPARSE', 'SESPARSE', 'VMFSTHIN'].includes(type);
