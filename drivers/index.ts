@@ -7,9 +7,11 @@ import { parallelsDriver } from './format/parallels/driver.ts';
 import { bochsDriver } from './format/bochs/driver.ts';
 import { cloopDriver } from './format/cloop.ts';
 import { splitDriver } from './format/split.ts';
+import { dmgDriver } from './format/dmg/driver.ts';
 import { rawDriver } from './format/raw.ts';
 import { vdiDriver } from './format/vdi/driver.ts';
 import { vmdkDriver } from './format/vmdk/driver.ts';
+import { vhdxDriver } from './format/vhdx/driver.ts';
 import { vpcDriver } from './format/vpc/driver.ts';
 import { fileDriver } from './protocol/file.ts';
 import { hostDeviceDriver } from './protocol/host-device.ts';
@@ -18,6 +20,7 @@ import { nullAioDriver, nullCoDriver } from './protocol/null.ts';
 
 /** Every driver of the program. A new driver is a new line here (test/rules compares the list with the folders). */
 export const DRIVERS: readonly Driver[] = [
+  dmgDriver,
   splitDriver,
   cloopDriver,
   bochsDriver,
@@ -29,6 +32,7 @@ export const DRIVERS: readonly Driver[] = [
   vdiDriver,
   vmdkDriver,
   vpcDriver,
+  vhdxDriver,
   luksDriver,
   fileDriver,
   hostDeviceDriver,

@@ -3,7 +3,8 @@
  *
  *     taken -> freed (still named by the table on disk) -> free (no table names it) -> taken
  *
- * A freed place is given out again only after the table that no longer names it was written and flushed.
+ * A freed place is given out again only after the table that no longer names it was written and flushed. The driver
+ * then makes it read as zeroes, so every place that is taken does.
  */
 export class Places {
   /** Bytes, or whatever the driver counts in. */
@@ -31,12 +32,7 @@ export class Places {
     return this.end - this.step;
   }
 
-  /** A place that was taken and never named by a table. */
-  giveBack(place: number): void {
-    this.free.push(place);
-  }
-
-  /** A place that a table on disk may still name. */
+  /** A place that a table on disk may still name, or that was filled in part. */
   release(place: number): void {
     this.freed.push(place);
   }

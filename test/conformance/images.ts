@@ -70,6 +70,8 @@ export const SUBJECTS: readonly Subject[] = [
   qemuImage({ name: 'vdi fixed', format: 'vdi', create: 'static=on', check: true }),
   qemuImage({ name: 'vpc', format: 'vpc', create: 'force_size=on' }),
   qemuImage({ name: 'vpc fixed', format: 'vpc', create: 'subformat=fixed,force_size=on' }),
+  qemuImage({ name: 'vhdx', format: 'vhdx', check: true }),
+  qemuImage({ name: 'vhdx fixed', format: 'vhdx', create: 'subformat=fixed,block_size=1M', check: true }),
   qemuImage({ name: 'vmdk', format: 'vmdk', check: true }),
   qemuImage({
     name: 'vmdk with zeroed grains',

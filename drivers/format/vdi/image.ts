@@ -5,8 +5,8 @@
  *
  * Places are taken one behind the other: the header's blocks_allocated is the number of the next one, which is what
  * every other program goes by. A discarded block becomes "zero"; its place is used again when the map that no longer
- * names it is on disk. Places that nobody took when the image is closed are cut off at the end of the file, and inside
- * it are given, zeroed, to blocks that read as zeroes anyway: so no gap is left that others would count wrong.
+ * names it is on disk, and zeroed by then. Places that nobody took when the image is closed are cut off at the end of the file, and inside
+ * it are given to blocks that read as zeroes anyway: so no gap is left that others would count wrong.
  *
  * The first change of content gives the image a new modification UUID: the core sees no extent as writable until then,
  * asks for a place, and `load` writes the header.
@@ -40,6 +40,8 @@ export class VdiImage implements MappingDriver {
   readonly recurseStatus: boolean;
   protected readonly places: Places;
   private readonly serial = new Serial();
+  /** From here on the file was never used. */
+  private readonly freshFrom: number;
   private begun = false;
   private wantsBegin = false;
   private wantsFlush = false;
@@ -52,9 +54,10 @@ export class VdiImage implements MappingDriver {
     this.size = header.disk_size;
     this.recurseStatus = header.image_type === ImageType.fixed;
     this.limits = limits({ allocationUnit: header.block_size });
+    this.freshFrom = file.size;
     this.map = new BlockMap(file, header, subject);
     this.places = new Places(1, Math.max(usage?.end ?? 0, 0));
-    if (usage !== undefined) this.places.reuse(gaps(usage));
+    if (usage !== undefined) for (const place of gaps(usage)) this.places.release(place);
   }
 
   tryMap(offset: number, max: number, out: Extent): boolean {
@@ -97,7 +100,7 @@ export class VdiImage implements MappingDriver {
 
   abort(place: Placement): void {
     if (typeof place.token !== 'number' || place.token === NO_PLACE) return;
-    this.places.giveBack(place.token);
+    this.places.release(place.token);
     this.map.pages.release(Math.floor(place.start / this.header.block_size) * 4);
   }
 
@@ -170,13 +173,13 @@ export class VdiImage implements MappingDriver {
 
   private takePlace(block: number, out: Placement): void {
     const { block_size: unit } = this.header;
-    const fresh = this.places.nextIsFresh;
+    const reused = !this.places.nextIsFresh;
     const place = this.places.take();
     out.token = place;
     out.start = block * unit;
     out.length = unit;
     out.offset = this.placeOffset(place);
-    out.zeroed = fresh && out.offset >= this.file.size;
+    out.zeroed = reused || out.offset >= this.freshFrom;
     this.map.pages.hold(block * 4);
   }
 
@@ -184,22 +187,27 @@ export class VdiImage implements MappingDriver {
   private async writeBack(): Promise<void> {
     if (this.failure !== undefined) throw this.failure;
     const changes = this.map.pages.takeChanges();
-    const released = this.places.takeReleased();
+    const released = this.begun ? this.places.takeReleased() : [];
     try {
       if (changes.length > 0) await this.growTo(this.places.end);
       await this.file.flush();
-      if (changes.length === 0) return;
       for (const { offset, bytes } of mergeChanges(changes)) await this.file.write(bytes, offset);
-      await this.file.flush();
-      this.map.pages.written(changes);
+      if (changes.length > 0) await this.file.flush();
+      await this.zeroPlaces(released);
     } catch (error) {
       this.map.pages.restore(changes);
       this.places.keep(released);
       this.failure = error;
       throw error;
     }
-    for (const place of released) await this.file.discard(this.placeOffset(place), this.header.block_size);
+    this.map.pages.written(changes);
     this.places.reuse(released);
+  }
+
+  private async zeroPlaces(places: readonly number[]): Promise<void> {
+    for (const place of places) {
+      await this.file.writeZeroes(this.placeOffset(place), this.header.block_size, ZeroFlag.mayUnmap);
+    }
   }
 
   private async growTo(places: number): Promise<void> {

@@ -13,6 +13,7 @@
  */
 import type { Child } from '../../../src/block/child.ts';
 import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
+import { ZeroFlag } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import type { Extent, Placement } from '../../../src/block/extent.ts';
 import { limits } from '../../../src/block/limits.ts';
@@ -157,7 +158,7 @@ export class VpcImage implements MappingDriver {
       return;
     }
     this.table.pages.release(allocation.block * 4);
-    this.places.giveBack(allocation.place);
+    this.places.release(allocation.place);
   }
 
   async load(): Promise<void> {
@@ -210,7 +211,7 @@ export class VpcImage implements MappingDriver {
       this.wantsRoom = true;
       return false;
     }
-    const fresh = this.places.nextIsFresh;
+    const reused = !this.places.nextIsFresh;
     const place = this.places.take();
     const start = block * this.unit;
     const inBlock = offset - start;
@@ -219,7 +220,7 @@ export class VpcImage implements MappingDriver {
     out.start = start + from;
     out.length = to - from;
     out.offset = place + this.bitmaps.length + from;
-    out.zeroed = fresh && out.offset >= this.freshFrom;
+    out.zeroed = reused || out.offset >= this.freshFrom;
     out.token = { block, place } satisfies Allocation;
     this.table.pages.hold(block * 4);
     return true;
@@ -255,6 +256,7 @@ export class VpcImage implements MappingDriver {
       await this.writeBitmaps(bitmaps.filter(({ fresh }) => !fresh));
       for (const { offset, bytes } of mergeChanges(changes)) await this.file.write(bytes, offset);
       if (changes.length > 0 || bitmaps.length > 0) await this.file.flush();
+      for (const place of released) await this.file.writeZeroes(place, this.places.step, ZeroFlag.mayUnmap);
     } catch (error) {
       this.table.pages.restore(changes);
       this.bitmaps.restore(bitmaps);
@@ -264,7 +266,6 @@ export class VpcImage implements MappingDriver {
     }
     this.table.pages.written(changes);
     this.bitmaps.written(bitmaps);
-    for (const place of released) await this.file.discard(place, this.places.step);
     this.places.reuse(released);
   }
 
