@@ -1,3 +1,4 @@
+import { attachCommand, detachCommand } from './attach.ts';
 import { checkCommand } from './check.ts';
 import type { Command } from './command.ts';
 import { compareCommand } from './compare.ts';
@@ -15,6 +16,8 @@ import { unmountCommand } from './unmount.ts';
 export const COMMANDS: readonly Command[] = [
   mountCommand,
   unmountCommand,
+  attachCommand,
+  detachCommand,
   listCommand,
   infoCommand,
   mapCommand,

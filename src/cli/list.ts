@@ -1,5 +1,7 @@
 import { bool, optional } from '../block/schema.ts';
 import { defineCommand } from './command.ts';
+import type { Attachment } from '../sys/attachments.ts';
+import type { RunningServer } from '../sys/running-servers.ts';
 import { complain, print, printJson } from './output.ts';
 import { renderServers } from './render.ts';
 
@@ -13,7 +15,9 @@ export const listCommand = defineCommand({
   run: async ({ options }) => {
     const { leftLogs, runningServers } = await import('../sys/running-servers.ts');
     const { listMounts } = await import('../sys/fuse-mountpoint.ts');
-    const servers = runningServers();
+    const { attachments } = await import('../sys/attachments.ts');
+    const attached = attachments();
+    const servers = runningServers().map((server) => withDevices(server, attached));
     if (options.json) printJson(servers);
     else if (servers.length > 0) print(renderServers(servers));
     const ours = new Set(servers.flatMap(({ mounts }) => mounts.map(({ mountpoint }) => mountpoint)));
@@ -25,3 +29,13 @@ export const listCommand = defineCommand({
     return 0;
   },
 });
+
+function withDevices(server: RunningServer, attached: readonly Attachment[]): RunningServer {
+  const mounts = server.mounts.map((mount) => {
+    const attachment = attached.find(({ mountpoint }) => mountpoint === mount.mountpoint);
+    return attachment === undefined
+      ? mount
+      : { ...mount, device: attachment.device, folder: attachment.folder };
+  });
+  return { ...server, mounts };
+}

@@ -1,4 +1,5 @@
 import path from 'node:path';
+import * as v from 'valibot';
 import { bool, choice, optional, text } from '../block/schema.ts';
 import { defineCommand } from './command.ts';
 import type { Options, OptionValues } from './command.ts';
@@ -108,6 +109,13 @@ export const mountCommand = defineCommand({
     return 0;
   },
 });
+
+/** What to serve for a mount with default options but for `given`: for commands that mount on the way. */
+export function mountRequest(image: string, mountpoint: string, given: Partial<MountValues>): ServeRequest {
+  const defaults: Record<string, unknown> = {};
+  for (const [name, { schema }] of Object.entries(OPTIONS)) defaults[name] = v.parse(schema, undefined);
+  return { ...serveRequest(image, mountpoint, { ...(defaults as MountValues), ...given }), mountWords: [] };
+}
 
 function serveRequest(
   image: string,

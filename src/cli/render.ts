@@ -17,7 +17,7 @@ export function renderTable(heading: readonly string[], rows: readonly (readonly
 export function renderServers(servers: readonly RunningServer[]): string {
   const rows = servers.flatMap((server) =>
     server.mounts.map((mount) => [
-      mount.mountpoint,
+      mount.device === undefined ? mount.mountpoint : [mount.device, mount.folder].filter(Boolean).join(' '),
       mount.image,
       mount.node,
       mount.format,

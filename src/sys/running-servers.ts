@@ -16,6 +16,9 @@ export interface ServedMount {
   readonly node: string;
   readonly format: string;
   readonly readOnly: boolean;
+  /** The loop device over it, and where its file system is mounted: added by `list`. */
+  readonly device?: string | undefined;
+  readonly folder?: string | undefined;
 }
 
 export interface RunningServer {

@@ -33,6 +33,9 @@ export async function openDisk(
     openNamed: none,
     warn: none,
     secret: none,
+    object: none,
+    readText: none,
+    event: none,
   });
   if (!isDisk(opened))
     throw new TypeError(`${driver.name} lacks a request that every protocol for disks has`);
