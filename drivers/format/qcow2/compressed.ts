@@ -10,11 +10,12 @@ import { CompressedPlace } from './compressed-place.ts';
 import { inflateCluster, unzstdCluster } from './decompress.ts';
 import type { Decompress } from './decompress.ts';
 import { DecompressedCache } from './decompressed-cache.ts';
+import { freeMemory } from './free-memory.ts';
 import type { Image } from './image.ts';
 import { Kind, L2Entry } from './l2-entry.ts';
 import type { L2Cache } from './l2-cache.ts';
 
-const CACHE_BYTES = 8 * 1024 * 1024;
+const CACHE_BYTES = 4 * 1024 * 1024;
 const READ_AHEAD_BYTES = 1024 * 1024;
 const MERGED_READ_MAX = 1024 * 1024;
 /** Bytes between two compressed clusters that are read along rather than skipped. */
@@ -32,7 +33,7 @@ export class CompressedReader {
   private readonly place = new CompressedPlace();
   private readonly cache: DecompressedCache;
   private readonly decompress: Decompress;
-  private readonly running = new Map<number, Promise<Buffer>>();
+  private readonly running = new Map<number, Unpacking>();
   private readonly readAhead: number;
   private expected = -1;
 
@@ -67,12 +68,18 @@ export class CompressedReader {
     const end = offset + bytes.length;
     const clusters: Stored[] = [];
     for (let guest = first; guest < end; guest += clusterSize) clusters.push(await this.locate(guest));
-    const wanted = this.withReadAhead(clusters, first, end);
-    const contents = this.fetch(wanted).slice(0, clusters.length);
+    this.startMissing(this.withReadAhead(clusters, first, end));
     const request = { bytes, at: 0, length: bytes.length, offset };
-    for (const [index, content] of contents.entries()) {
-      copyOut(await content, first + index * clusterSize, request);
+    const waits: Promise<void>[] = [];
+    for (const [index, { offset: place }] of clusters.entries()) {
+      const wait = this.deliver(place, (content) => {
+        copyOut(content, first + index * clusterSize, request);
+      });
+      if (wait !== undefined) waits.push(wait);
     }
+    // All of them, even after a failure: nothing may write into the caller's buffer later.
+    await Promise.allSettled(waits);
+    await Promise.all(waits);
   }
 
   private cacheHas(first: number, end: number): boolean {
@@ -124,45 +131,60 @@ export class CompressedReader {
     }
   }
 
-  /** The contents, in the same order; what nobody awaits (read-ahead) fails silently. */
-  private fetch(wanted: readonly Stored[]): Promise<Buffer>[] {
+  private startMissing(wanted: readonly Stored[]): void {
     const missing = wanted.filter(({ offset }) => !this.cache.has(offset) && !this.running.has(offset));
     for (const group of mergedGroups(missing)) this.start(group);
-    return wanted.map(({ offset }) => {
-      const content = this.cache.get(offset);
-      if (content !== undefined) return Promise.resolve(content);
-      return (
-        this.running.get(offset) ??
-        Promise.reject(new BlockError('EIO', 'Cannot read: compressed cluster lost'))
-      );
-    });
   }
 
+  /** Calls `take` with the content as soon as it is there; the content is not valid any longer than the call. */
+  private deliver(place: number, take: Take): Promise<void> | undefined {
+    const content = this.cache.get(place);
+    if (content !== undefined) {
+      take(content);
+      return undefined;
+    }
+    const unpacking = this.running.get(place);
+    if (unpacking === undefined)
+      throw new BlockError('EIO', `Cannot read: compressed cluster ${place} is lost`);
+    unpacking.takers.push(take);
+    return unpacking.done;
+  }
+
+  /** What nobody waits for (read-ahead) fails silently. */
   private start(group: readonly Stored[]): void {
     const stored = this.readGroup(group);
     const base = group[0]?.offset ?? 0;
-    for (const { offset, length } of group) {
-      const content = stored.then((bytes) =>
-        this.unpack(bytes.subarray(offset - base, offset - base + length), offset),
+    const unpacked = group.map(({ offset, length }) => {
+      const takers: Take[] = [];
+      const done = stored.then((bytes) =>
+        this.unpack(bytes.subarray(offset - base, offset - base + length), offset, takers),
       );
-      content.catch(() => {});
-      this.running.set(offset, content);
-    }
+      this.running.set(offset, { takers, done });
+      return done;
+    });
+    void Promise.allSettled(unpacked)
+      .then(() => stored)
+      .then(freeMemory, () => undefined);
   }
 
   private async readGroup(group: readonly Stored[]): Promise<Buffer> {
     const base = group[0]?.offset ?? 0;
     const end = Math.max(...group.map(({ offset, length }) => offset + length));
     const bytes = Buffer.allocUnsafe(end - base);
-    if (!this.image.file.tryRead(bytes, 0, bytes.length, base)) await this.image.file.read(bytes, base);
-    return bytes;
+    try {
+      if (!this.image.file.tryRead(bytes, 0, bytes.length, base)) await this.image.file.read(bytes, base);
+      return bytes;
+    } catch (error) {
+      for (const { offset } of group) this.running.delete(offset);
+      throw error;
+    }
   }
 
-  private async unpack(stored: Buffer, offset: number): Promise<Buffer> {
+  private async unpack(stored: Buffer, offset: number, takers: readonly Take[]): Promise<void> {
     try {
       const content = await this.decompress(stored, this.image.geometry.clusterSize);
+      for (const take of takers) take(content);
       this.cache.set(offset, content);
-      return content;
     } catch (error) {
       const what = error instanceof Error ? error.message : String(error);
       const text = `Cannot read image "${this.image.subject}": the compressed cluster at ${offset} is damaged: ${what}`;
@@ -171,6 +193,13 @@ export class CompressedReader {
       this.running.delete(offset);
     }
   }
+}
+
+type Take = (content: Buffer) => void;
+
+interface Unpacking {
+  readonly takers: Take[];
+  readonly done: Promise<void>;
 }
 
 /** Splits into groups that are each read at once: near each other in the file and not too much together. */

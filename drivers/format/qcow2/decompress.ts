@@ -4,12 +4,19 @@ import { zstdFrameLength } from './zstd-frame.ts';
 /** Fills exactly one cluster from its stored bytes, which may be followed by others; on the thread pool. */
 export type Decompress = (stored: Buffer, clusterSize: number) => Promise<Buffer>;
 
+/** Beyond the cluster: an output chunk that is filled to its end makes zlib allocate another one for nothing. */
+const CHUNK_SPARE = 64;
+
 /** Deflate without a header (specification: compression type 0). Writers use a window of 12 bits; any is read. */
-export function inflateCluster(stored: Buffer, clusterSize: number): Promise<Buffer> {
+export async function inflateCluster(stored: Buffer, clusterSize: number): Promise<Buffer> {
+  return checked(await inflate(stored, clusterSize), clusterSize);
+}
+
+function inflate(stored: Buffer, max: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    inflateRaw(stored, { chunkSize: clusterSize, maxOutputLength: clusterSize }, (error, result) => {
+    inflateRaw(stored, { chunkSize: max + CHUNK_SPARE, maxOutputLength: max }, (error, result) => {
       if (error !== null) reject(error);
-      else resolve(checked(result, clusterSize));
+      else resolve(result);
     });
   });
 }
@@ -31,7 +38,7 @@ export async function unzstdCluster(stored: Buffer, clusterSize: number): Promis
 
 function unzstd(frame: Buffer, max: number): Promise<Buffer> {
   return new Promise((resolve, reject) => {
-    zstdDecompress(frame, { chunkSize: Math.max(64, max), maxOutputLength: max }, (error, result) => {
+    zstdDecompress(frame, { chunkSize: max + CHUNK_SPARE, maxOutputLength: max }, (error, result) => {
       if (error !== null) reject(error);
       else resolve(result);
     });

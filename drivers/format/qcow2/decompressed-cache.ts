@@ -1,4 +1,9 @@
-/** Decompressed clusters by their place in the file; the least recently used go first. */
+import { freeMemory } from './free-memory.ts';
+
+/**
+ * Decompressed clusters by their place in the file; the least recently used go first, and their memory with them. So
+ * nobody keeps a buffer from here across an await.
+ */
 export class DecompressedCache {
   private readonly clusters = new Map<number, Buffer>();
   private readonly capacity: number;
@@ -22,13 +27,10 @@ export class DecompressedCache {
 
   set(place: number, bytes: Buffer): void {
     this.clusters.set(place, bytes);
-    for (const oldest of this.clusters.keys()) {
+    for (const [oldest, dead] of this.clusters) {
       if (this.clusters.size <= this.capacity) break;
       this.clusters.delete(oldest);
+      freeMemory(dead);
     }
-  }
-
-  clear(): void {
-    this.clusters.clear();
   }
 }
