@@ -2,7 +2,7 @@
 import debug from 'debug';
 import { namedError, openCandidate } from './candidates.ts';
 import type { Child, ChildParent } from './child.ts';
-import type { ChildSpec, Driver, ImageReference, OpenContext, OpenDriver } from './driver.ts';
+import type { Driver, ImageReference, OpenContext, OpenDriver } from './driver.ts';
 import { BlockError, withContext } from './errors.ts';
 import { HeadGuard } from './head-guard.ts';
 import { adoptFilename, parseFilename } from './filename.ts';
@@ -16,6 +16,7 @@ import { childPermissions } from './permission-defaults.ts';
 import { ALL_PERMISSIONS, Permission } from './permissions.ts';
 import type { Roles } from './permissions.ts';
 import { probeFormat } from './probe.ts';
+import { requiredChildren } from './required-children.ts';
 import { refuseRoles } from './roles.ts';
 import type { CommonOptions } from './schema.ts';
 import { applyPermissions } from './transaction.ts';
@@ -357,26 +358,6 @@ export class Opener {
 
 function isChildValue(value: unknown): value is ChildValue {
   return typeof value === 'string' || isTree(value);
-}
-
-/** The children that a driver can't do without, lists (`children.*`) by the numbers that are given. */
-function requiredChildren(driver: Driver, tree: OptionsTree): [string, ChildSpec][] {
-  const required: [string, ChildSpec][] = [];
-  for (const [name, spec] of Object.entries(driver.children)) {
-    if (!spec.required) continue;
-    if (!name.endsWith('.*')) required.push([name, spec]);
-    else for (const item of listItems(tree, name.slice(0, -2))) required.push([item, spec]);
-  }
-  return required;
-}
-
-/** The names of a list's items, as dotted options have them; a JSON array becomes such options. At least one. */
-function listItems(tree: OptionsTree, name: string): string[] {
-  const given = tree[name];
-  if (Array.isArray(given)) tree[name] = Object.fromEntries(given.entries());
-  const list = tree[name];
-  const count = isTree(list) ? Object.keys(list).length : 0;
-  return Array.from({ length: Math.max(1, count) }, (_, index) => `${name}.${index}`);
 }
 
 /** Whatever nobody took is an error. What may stay: `backing: null` where there is no backing file anyway. */
