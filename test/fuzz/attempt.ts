@@ -99,13 +99,14 @@ function places(size: number): number[] {
   return offsets;
 }
 
-/** Whether an error is one that a user can be shown: ours, in our words, and not the wrapping of a mistake in the program. */
+/**
+ * Whether an error is one that a user can be shown: ours, in our words. One that only passes on what the language said
+ * (a TypeError's message) is a mistake in the program.
+ */
 function isClear(error: unknown): boolean {
   if (!(error instanceof BlockError) || error.message === '') return false;
-  for (let at: unknown = error; at instanceof Error; at = at.cause) {
-    if (at instanceof TypeError || at instanceof RangeError || at instanceof ReferenceError) return false;
-  }
-  return true;
+  const { cause } = error;
+  return !(cause instanceof Error) || cause instanceof BlockError || error.message !== cause.message;
 }
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
