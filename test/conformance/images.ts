@@ -1,3 +1,4 @@
+import { convertedImage, SPLIT_DISK } from './other-tools.ts';
 import { flatFile, qemuImage } from './subject.ts';
 import type { Subject } from './subject.ts';
 
@@ -120,4 +121,23 @@ export const SUBJECTS: readonly Subject[] = [
     create: 'cluster_size=64k',
     check: true,
   }),
+  convertedImage({
+    name: 'bochs growing',
+    driver: 'bochs',
+    tool: 'bximage',
+    args: (flat, path) => ['-q', '-func=convert', '-imgmode=growing', flat, path],
+  }),
+  convertedImage({
+    name: 'bochs sparse',
+    driver: 'bochs',
+    tool: 'bximage',
+    args: (flat, path) => ['-q', '-func=convert', '-imgmode=sparse', flat, path],
+  }),
+  convertedImage({
+    name: 'cloop',
+    driver: 'cloop',
+    tool: 'create_compressed_fs',
+    args: (flat, path) => ['-q', '-B', '65536', flat, path],
+  }),
+  SPLIT_DISK,
 ];

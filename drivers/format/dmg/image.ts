@@ -1,0 +1,147 @@
+import type { Child } from '../../../src/block/child.ts';
+import { DecompressedCache } from '../../../src/block/decompressed-cache.ts';
+import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
+import type { Extent } from '../../../src/block/extent.ts';
+import { limits } from '../../../src/block/limits.ts';
+import { damaged } from '../../../src/block/refuse.ts';
+import type { Chunk } from './chunks.ts';
+import { unpackChunk } from './unpack.ts';
+
+/** Chunks of one request that are worked on at once, and the bytes that they may take. */
+const PARALLEL = 8;
+const PARALLEL_BYTES = 64 * 1024 * 1024;
+
+/** A UDIF image: chunks in the order of the disk; what no chunk covers reads as zeroes. */
+export class DmgImage implements MappingDriver {
+  readonly family = 'mapping';
+  readonly readOnly = true;
+  readonly limits = limits({});
+  readonly size: number;
+  private readonly file: Child;
+  private readonly subject: string;
+  private readonly chunks: readonly Chunk[];
+  private readonly cache = new DecompressedCache();
+  private last = 0;
+
+  constructor(parts: { file: Child; subject: string; chunks: readonly Chunk[]; size: number }) {
+    this.file = parts.file;
+    this.subject = parts.subject;
+    this.chunks = parts.chunks;
+    this.size = parts.size;
+  }
+
+  tryMap(offset: number, max: number, out: Extent): boolean {
+    const length = Math.min(max, this.size - offset);
+    const index = this.find(offset);
+    const chunk = this.chunks[index];
+    if (chunk === undefined || offset >= chunk.start + chunk.length) {
+      const next = this.chunks[index + 1]?.start ?? this.size;
+      return out.setZero(Math.min(length, next - offset));
+    }
+    const inside = offset - chunk.start;
+    const inChunk = Math.min(length, chunk.length - inside);
+    if (chunk.kind === 'zero') return out.setZero(inChunk);
+    if (chunk.kind === 'raw') return out.setData(this.file, chunk.offset + inside, inChunk, false);
+    return out.setOpaque(Math.min(length, this.packedEnd(index, offset + length) - offset), true);
+  }
+
+  /** tryMap never fails. */
+  load(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  /** The range lies in packed chunks, as tryMap said. */
+  async readOpaque(bytes: Buffer, offset: number): Promise<void> {
+    const end = offset + bytes.length;
+    for (let first = this.find(offset); ;) {
+      const work: Promise<void>[] = [];
+      let taken = 0;
+      for (; work.length < PARALLEL && taken < PARALLEL_BYTES; first += 1) {
+        const chunk = this.chunks[first];
+        if (chunk === undefined || chunk.start >= end) break;
+        taken += chunk.length;
+        work.push(this.copyChunk(chunk, bytes, offset));
+      }
+      if (work.length === 0) return;
+      await Promise.all(work);
+    }
+  }
+
+  tryReadOpaque(bytes: Buffer, at: number, length: number, offset: number): boolean {
+    const target = bytes.subarray(at, at + length);
+    for (let index = this.find(offset); ; index += 1) {
+      const chunk = this.chunks[index];
+      if (chunk === undefined || chunk.start >= offset + length) return true;
+      const plain = this.cache.get(chunk.start);
+      if (plain === undefined) return false;
+      copyPart(chunk, plain, target, offset);
+    }
+  }
+
+  flush(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  info(): Promise<ImageInfo> {
+    const kinds = [...new Set(this.chunks.map(({ kind }) => kind))].sort();
+    return Promise.resolve({ compressed: true, formatSpecific: { chunks: this.chunks.length, kinds } });
+  }
+
+  private async copyChunk(chunk: Chunk, bytes: Buffer, offset: number): Promise<void> {
+    copyPart(chunk, await this.cache.fetch(chunk.start, () => this.unpack(chunk)), bytes, offset);
+  }
+
+  private async unpack(chunk: Chunk): Promise<Buffer> {
+    const { kind, packed, offset, length, start } = chunk;
+    if (kind === 'zero' || kind === 'raw')
+      throw damaged(this.subject, `the chunk at ${start} is ${kind}`, 'must be packed');
+    const bytes = Buffer.allocUnsafe(packed);
+    await this.file.read(bytes, offset);
+    return unpackChunk(kind, bytes, length).catch((error: unknown) => {
+      throw damaged(
+        this.subject,
+        `the ${kind} chunk at ${start}: ${String(error)}`,
+        `must unpack to ${length} bytes`,
+      );
+    });
+  }
+
+  /** The last chunk that begins at or before `offset`; -1 without one. */
+  private find(offset: number): number {
+    const { chunks, last } = this;
+    const near = chunks[last];
+    if (near !== undefined && offset >= near.start && offset < near.start + near.length) return last;
+    let low = -1;
+    let high = chunks.length - 1;
+    while (low < high) {
+      const middle = Math.ceil((low + high) / 2);
+      if ((chunks[middle]?.start ?? 0) <= offset) low = middle;
+      else high = middle - 1;
+    }
+    this.last = Math.max(0, low);
+    return low;
+  }
+
+  /** Where the run of neighbouring packed chunks ends, looking no further than `limit`. */
+  private packedEnd(index: number, limit: number): number {
+    let end = this.chunks[index]?.start ?? 0;
+    for (let next = index; ; next += 1) {
+      const chunk = this.chunks[next];
+      if (chunk === undefined || chunk.start !== end || chunk.kind === 'zero' || chunk.kind === 'raw')
+        return end;
+      end += chunk.length;
+      if (end >= limit) return end;
+    }
+  }
+}
+
+/** Copies what a chunk and the range of `bytes` (at `offset` of the disk) have in common. */
+function copyPart(chunk: Chunk, plain: Buffer, bytes: Buffer, offset: number): void {
+  const from = Math.max(offset, chunk.start);
+  const to = Math.min(offset + bytes.length, chunk.start + chunk.length);
+  plain.copy(bytes, from - offset, from - chunk.start, to - chunk.start);
+}

@@ -1,0 +1,252 @@
+import { join } from 'node:path';
+import test from 'ava';
+import type { ExecutionContext } from 'ava';
+import { dmgDriver } from '../../drivers/format/dmg/driver.ts';
+import { attempt, run } from '../helpers/run.ts';
+import { readFile, writeFile } from 'node:fs/promises';
+import { deflateSync } from 'node:zlib';
+import { difference } from '../helpers/model-disk.ts';
+import { seed } from '../helpers/random.ts';
+import { sample } from '../helpers/samples.ts';
+import { tempDir } from '../helpers/temp-dir.ts';
+import { canRun } from '../helpers/tools.ts';
+import {
+  graphWith,
+  holdImage,
+  MIB,
+  mixedDisk,
+  rawFile,
+  readAll,
+  sha256,
+  survivesMutations,
+} from './small-image.ts';
+
+const SAMPLE_HASH = '0786ad1fdcba31a3f03ee80eb1d6e8c7ee2f4647a2b4b6f1855c9fe0719784de';
+const Type = {
+  zero: 0,
+  raw: 1,
+  ignore: 2,
+  adc: 0x80000004,
+  zlib: 0x80000005,
+  bzip2: 0x80000006,
+  lzfse: 0x80000007,
+  lzma: 0x80000008,
+};
+
+for (const name of ['udif-compression-zlib.dmg', 'udif-compression-lzfse.dmg']) {
+  test(`dmg: the sample ${name} has its guest hash`, async (t) => {
+    const bytes = sample(t, name);
+    if (bytes === undefined) return;
+    const path = await rawFile(await tempDir(t), name, bytes);
+    const child = await holdImage(graphWith(t, dmgDriver), path);
+    t.is(child.node.driver.name, 'dmg');
+    t.is(sha256(await readAll(child)), SAMPLE_HASH);
+    t.is(sha256(await readAll(child, 4096)), SAMPLE_HASH);
+  });
+}
+
+interface Piece {
+  readonly type: number;
+  readonly sectors: number;
+  readonly packed: Buffer;
+}
+
+/** A UDIF file as its layout is known: chunks, property list or resource fork, trailer. */
+function buildDmg(pieces: readonly Piece[], asFork = false): Buffer {
+  const table = Buffer.alloc(204 + (pieces.length + 1) * 40);
+  table.write('mish');
+  table.writeUInt32BE(1, 4);
+  table.writeUInt32BE(pieces.length + 1, 200);
+  let sector = 0;
+  let offset = 0;
+  for (const [index, { type, sectors, packed }] of pieces.entries()) {
+    const at = 204 + index * 40;
+    table.writeUInt32BE(type, at);
+    table.writeBigUInt64BE(BigInt(sector), at + 8);
+    table.writeBigUInt64BE(BigInt(sectors), at + 16);
+    table.writeBigUInt64BE(BigInt(offset), at + 24);
+    table.writeBigUInt64BE(BigInt(packed.length), at + 32);
+    sector += sectors;
+    offset += packed.length;
+  }
+  const end = 204 + pieces.length * 40;
+  table.writeUInt32BE(0xffffffff, end);
+  table.writeBigUInt64BE(BigInt(sector), end + 8);
+  table.writeBigUInt64BE(BigInt(offset), end + 24);
+  table.writeBigUInt64BE(BigInt(sector), 16);
+  const data = Buffer.concat(pieces.map(({ packed }) => packed));
+  const tables = asFork ? fork(table) : Buffer.from(xml(table));
+  const koly = Buffer.alloc(512);
+  koly.write('koly');
+  koly.writeUInt32BE(4, 4);
+  koly.writeUInt32BE(512, 8);
+  koly.writeBigUInt64BE(BigInt(data.length), 32);
+  koly.writeUInt32BE(1, 60);
+  koly.writeBigUInt64BE(BigInt(data.length), asFork ? 40 : 216);
+  koly.writeBigUInt64BE(BigInt(tables.length), asFork ? 48 : 224);
+  koly.writeBigUInt64BE(BigInt(sector), 492);
+  return Buffer.concat([data, tables, koly]);
+}
+
+const xml = (table: Buffer): string => `<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
+<plist version="1.0"><dict><key>resource-fork</key><dict><key>blkx</key><array><dict>
+<key>Attributes</key><string>0x0050</string><key>Data</key><data>
+${table.toString('base64').replace(/(.{52})/g, '$1\n\t')}
+</data><key>ID</key><string>0</string></dict></array><key>plst</key><array/></dict></dict></plist>\n`;
+
+function fork(table: Buffer): Buffer {
+  const head = Buffer.alloc(260);
+  head.writeUInt32BE(256, 0);
+  head.writeUInt32BE(4 + table.length, 8);
+  head.writeUInt32BE(table.length, 256);
+  return Buffer.concat([head, table]);
+}
+
+/** How often the byte before `at` is repeated from there on, 66 times at most. */
+function runOfLast(plain: Buffer, at: number): number {
+  let end = at;
+  while (at > 0 && end < at + 66 && end < plain.length && plain[end] === plain[at - 1]) end += 1;
+  return end - at;
+}
+
+/** Apple Data Compression by the simplest means: literals, and matches of the byte before. */
+function packAdc(plain: Buffer): Buffer {
+  const parts: Buffer[] = [];
+  for (let at = 0; at < plain.length;) {
+    const run = runOfLast(plain, at);
+    if (run >= 4) {
+      parts.push(Buffer.from([0x40 | (run - 4), 0, 0]));
+      at += run;
+    } else if (run === 3) {
+      parts.push(Buffer.from([0, 0]));
+      at += 3;
+    } else {
+      const length = Math.min(128, plain.length - at, 5);
+      parts.push(Buffer.from([0x80 | (length - 1)]), plain.subarray(at, at + length));
+      at += length;
+    }
+  }
+  return Buffer.concat(parts);
+}
+
+async function packWith(
+  folder: string,
+  tool: string,
+  args: readonly string[],
+  plain: Buffer,
+): Promise<Buffer> {
+  const path = await rawFile(folder, `chunk-${tool}`, plain);
+  await run(tool, ['-k', '-f', ...args, path]);
+  return readFile(`${path}.${tool === 'bzip2' ? 'bz2' : tool}`);
+}
+
+async function makePieces(folder: string, disk: Buffer): Promise<Piece[]> {
+  const step = 256 * 1024;
+  const pieces: Piece[] = [];
+  for (let at = 0; at < disk.length; at += step) {
+    const plain = disk.subarray(at, at + step);
+    const sectors = plain.length / 512;
+    const none = Buffer.alloc(0);
+    const makers: (() => Promise<Piece> | Piece)[] = [
+      () => ({ type: Type.raw, sectors, packed: plain }),
+      () => ({ type: Type.zlib, sectors, packed: deflateSync(plain) }),
+      async () => ({ type: Type.bzip2, sectors, packed: await packWith(folder, 'bzip2', [], plain) }),
+      async () => ({
+        type: Type.lzma,
+        sectors,
+        packed: await packWith(folder, 'xz', ['--check=crc32'], plain),
+      }),
+      () => ({ type: Type.adc, sectors, packed: packAdc(plain) }),
+    ];
+    const isZero = plain.every((byte) => byte === 0);
+    const zero = { type: pieces.length % 2 === 0 ? Type.zero : Type.ignore, sectors, packed: none };
+    pieces.push(isZero ? zero : await (makers[pieces.length % makers.length] ?? (() => zero))());
+  }
+  return pieces;
+}
+
+function testDisk(): Buffer {
+  const disk = mixedDisk(5, 8 * MIB);
+  disk.fill(0, MIB, MIB * 1.5);
+  disk.fill(0, 3 * MIB, 3 * MIB + 256 * 1024);
+  return disk;
+}
+
+for (const asFork of [false, true]) {
+  test(`dmg: all ways of packing but LZFSE are read, tables in ${asFork ? 'a resource fork' : 'a property list'}`, async (t) => {
+    if (!canRun(t, 'bzip2', 'xz')) return;
+    const folder = await tempDir(t);
+    const disk = testDisk();
+    const path = await rawFile(folder, 'a.dmg', buildDmg(await makePieces(folder, disk), asFork));
+    const child = await holdImage(graphWith(t, dmgDriver), path);
+    t.is(difference(await readAll(child), disk), undefined);
+    t.is(difference(await readAll(child, 70_001), disk), undefined);
+  });
+}
+
+test('dmg: 7-Zip reads the same from an image built here', async (t) => {
+  if (!canRun(t, 'bzip2', 'xz', '7zz')) return;
+  const folder = await tempDir(t);
+  const disk = testDisk();
+  const path = await rawFile(folder, 'a.dmg', buildDmg(await makePieces(folder, disk)));
+  await run('7zz', ['x', '-y', `-o${join(folder, 'out')}`, path]);
+  const { stdout } = await attempt('find', [join(folder, 'out'), '-type', 'f']);
+  const [file = ''] = stdout.trim().split('\n');
+  t.is(difference(await readFile(file), disk), undefined);
+});
+
+async function refusal(t: ExecutionContext, bytes: Buffer): Promise<string> {
+  const path = join(await tempDir(t), 'a.dmg');
+  await writeFile(path, bytes);
+  const error = await t.throwsAsync(holdImage(graphWith(t, dmgDriver), path));
+  return error.message;
+}
+
+test('dmg: what is not supported is refused by name', async (t) => {
+  t.regex(
+    await refusal(t, Buffer.concat([Buffer.from('encrcdsa'), Buffer.alloc(4096)])),
+    /the image is encrypted/,
+  );
+  const good = buildDmg([{ type: Type.raw, sectors: 8, packed: Buffer.alloc(4096, 1) }]);
+  const segmented = Buffer.from(good);
+  segmented.writeUInt32BE(3, good.length - 512 + 60);
+  t.regex(await refusal(t, segmented), /cut into 3 segments, which is not supported/);
+  const odd = buildDmg([{ type: 0x80000009, sectors: 8, packed: Buffer.alloc(512, 1) }]);
+  t.regex(await refusal(t, odd), /type 0x80000009, which is not supported/);
+  const huge = buildDmg([{ type: Type.zlib, sectors: 2 ** 20, packed: Buffer.alloc(512, 1) }]);
+  t.regex(await refusal(t, huge), /536870912 bytes, must have at most 67108864/);
+});
+
+test('dmg: damaged images are refused or served', async (t) => {
+  if (!canRun(t, 'bzip2', 'xz')) return;
+  const folder = await tempDir(t);
+  const bytes = buildDmg(await makePieces(folder, testDisk().subarray(0, 3 * MIB)), true);
+  const path = await rawFile(folder, 'a.dmg', bytes);
+  const tables = [
+    [bytes.length - 512, bytes.length - 280],
+    [bytes.length - 20, bytes.length],
+    [bytes.length - 512 - 500, bytes.length - 512],
+    [0, 400_000],
+  ] as const;
+  await survivesMutations(t, graphWith(t, dmgDriver), {
+    driver: 'dmg',
+    seed: seed(61),
+    path,
+    tables,
+    writable: false,
+  });
+});
+
+test('dmg: a damaged LZFSE image is refused or served', async (t) => {
+  const bytes = sample(t, 'udif-compression-lzfse.dmg');
+  if (bytes === undefined) return;
+  const path = await rawFile(await tempDir(t), 'a.dmg', bytes);
+  await survivesMutations(t, graphWith(t, dmgDriver), {
+    driver: 'dmg',
+    seed: seed(62),
+    path,
+    tables: [[0, 0x1700]],
+    writable: false,
+  });
+});
