@@ -15,10 +15,10 @@ import { difference, ModelDisk } from '../helpers/model-disk.ts';
 import { Random, rounds, seed } from '../helpers/random.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { RecordedDisk, recordedDriver, Recorder } from './recorded-disk.ts';
-import { graphWith, hold, MIB, rawFile, readAll, release } from './small-image.ts';
+import { graphWith, hold, MIB, mixedDisk, rawFile, readAll, release } from './small-image.ts';
 import { cowd, hostedTables } from './vmdk-fixtures.ts';
 
-const SIZE = 4 * MIB;
+const SIZE = 2 * MIB;
 const STRIPE = 40_000;
 
 /** A recorded disk that can be resized, which the record shows as a zero written to its last byte. */
@@ -29,25 +29,24 @@ class GrowingDisk extends RecordedDisk {
   }
 }
 
-/** The content that each completed flush has promised, by the length of the record when it completed. */
-interface Promised {
+/** The content of the model at some time, and the length of the record then. Taken at flushes they are promises. */
+interface Moment {
   readonly events: number;
   readonly content: Buffer;
+  readonly flushed: boolean;
 }
 
-/** One writer, so that what a flush covers is what was written before. */
-async function work(disk: Child, recorder: Recorder, random: Random, model: ModelDisk): Promise<Promised[]> {
-  const promises: Promised[] = [{ events: 0, content: Buffer.from(model.bytes) }];
-  for (let count = 0; count < 60; count += 1) {
-    if (random.chance(0.2)) {
-      await disk.flush();
-      promises.push({ events: recorder.events.length, content: Buffer.from(model.bytes) });
-      continue;
-    }
-    const pieces = Array.from({ length: 4 }, (_, lane) => lane * (SIZE / 4));
-    await Promise.all(pieces.map((from) => change(disk, random, model, from)));
+/** Rounds of writes to stretches apart, so that a byte changes once a round; some rounds end with a flush. */
+async function work(disk: Child, recorder: Recorder, random: Random, model: ModelDisk): Promise<Moment[]> {
+  const moments: Moment[] = [{ events: 0, content: Buffer.from(model.bytes), flushed: true }];
+  for (let count = 0; count < 40; count += 1) {
+    const lanes = [0, 1, 2, 3].map((lane) => lane * (SIZE / 4));
+    await Promise.all(lanes.map((from) => change(disk, random, model, from)));
+    const flushed = random.chance(0.3);
+    if (flushed) await disk.flush();
+    moments.push({ events: recorder.events.length, content: Buffer.from(model.bytes), flushed });
   }
-  return promises;
+  return moments;
 }
 
 async function change(disk: Child, random: Random, model: ModelDisk, from: number): Promise<void> {
@@ -58,26 +57,34 @@ async function change(disk: Child, random: Random, model: ModelDisk, from: numbe
   await disk.write(bytes, offset);
 }
 
-/** Every byte is as promised, or as some write left it that may have come after. */
-function isKept(
-  actual: Buffer,
-  promised: Promised,
-  later: readonly Promised[],
-  final: Buffer,
-): string | undefined {
-  const doubtful = [...later.map(({ content }) => content), final];
-  const expected = Buffer.from(promised.content);
+/** Every byte is as it was at the last flush before the cut, or as it became later. */
+function compare(actual: Buffer, moments: readonly Moment[], end: number): string | undefined {
+  const kept = moments.findLastIndex(({ events, flushed }) => flushed && events <= end);
+  const expected = Buffer.from(moments[kept]?.content ?? actual);
+  const later = moments.slice(kept + 1);
   for (let at = 0; at < actual.length; at += 1) {
-    if (actual[at] !== expected[at] && doubtful.some((content) => content[at] !== expected[at])) {
-      expected[at] = actual[at] ?? 0;
-    }
+    if (actual[at] === expected[at]) continue;
+    if (later.some(({ content }) => content[at] === actual[at])) expected[at] = actual[at] ?? 0;
   }
   return difference(actual, expected);
 }
 
+interface Shape {
+  readonly graph: Graph;
+  readonly folder: string;
+}
+
+/** The image to begin with, and the options that name its parent. */
+interface Made {
+  readonly image: Buffer;
+  readonly backing?: Record<string, unknown>;
+  readonly content: Buffer;
+}
+
 for (const [title, make] of [
   ['sparse', sparseImage],
-  ['vmfsSparse', async () => cowd(Buffer.alloc(SIZE), { grainSectors: 8 })],
+  ['vmfsSparse', vmfsSparseImage],
+  ['snapshot', snapshotImage],
 ] as const) {
   test(`vmdk: a ${title} extent survives power cuts`, async (t) => {
     const graph = graphWith(t, vmdkDriver);
@@ -85,36 +92,54 @@ for (const [title, make] of [
     for (let round = 0; round < rounds(2, 30); round += 1) {
       const random = new Random(seed(51) + round);
       const recorder = new Recorder();
-      const file = new GrowingDisk(recorder, await make(graph, folder), random);
+      const { image, content, backing = {} } = await make({ graph, folder });
+      const file = new GrowingDisk(recorder, image, random);
       const recorded = graphWith(t, vmdkDriver, recordedDriver({ file }));
-      const options = { driver: 'vmdk', file: { driver: 'recorded-image', 'node-name': 'file' } };
-      const disk = await hold(recorded, options);
+      const disk = await hold(recorded, {
+        driver: 'vmdk',
+        file: { driver: 'recorded-image', 'node-name': 'file' },
+        ...backing,
+      });
       const model = new ModelDisk(SIZE);
-      const promises = await work(disk, recorder, random, model);
+      content.copy(model.bytes);
+      const moments = await work(disk, recorder, random, model);
       await recorded.close();
-      for (let cut = 0; cut < 12; cut += 1) {
+      for (let cut = 0; cut < 25; cut += 1) {
         const end = random.between(1, recorder.events.length);
         const path = await rawFile(folder, 'cut.vmdk', recorder.afterCut(0, end, random));
-        const kept = promises.findLastIndex(({ events }) => events <= end);
-        const after = await hold(graph, { driver: 'vmdk', file: { driver: 'file', filename: path } });
-        const promised = promises[kept];
-        if (promised === undefined) return t.fail();
-        t.is(isKept(await readAll(after), promised, promises.slice(kept + 1), model.bytes), undefined);
+        const after = await hold(graph, {
+          driver: 'vmdk',
+          file: { driver: 'file', filename: path },
+          ...backing,
+        });
+        t.is(compare(await readAll(after), moments, end), undefined);
         await after.write(Buffer.alloc(70_000, 1), 1_000_000);
         await release(graph, after);
-        if (title === 'sparse') t.is(await badGrains(path), '');
+        if (title !== 'vmfsSparse') t.is(await badGrains(path), '');
       }
     }
     t.pass();
   });
 }
 
-async function sparseImage(graph: Graph, folder: string): Promise<Buffer> {
-  const path = join(folder, 'new.vmdk');
-  await createImage(graph, { filename: path, format: 'vmdk', size: SIZE, options: {} });
-  return readFile(path);
+async function sparseImage(shape: Shape, options: Record<string, unknown> = {}): Promise<Made> {
+  const path = join(shape.folder, 'new.vmdk');
+  await createImage(shape.graph, { filename: path, format: 'vmdk', size: SIZE, options });
+  return { image: await readFile(path), content: Buffer.alloc(SIZE) };
 }
 
+function vmfsSparseImage(): Promise<Made> {
+  const content = Buffer.alloc(SIZE);
+  return Promise.resolve({ image: cowd(content, { grainSectors: 8 }), content });
+}
+
+/** Over a parent a grain that is named before it is filled shows: zeroes where the parent had something. */
+async function snapshotImage(shape: Shape): Promise<Made> {
+  const { image } = await sparseImage(shape, { 'backing-file': 'parent.raw', 'parent-cid': '1' });
+  const content = mixedDisk(17, SIZE);
+  const filename = await rawFile(shape.folder, 'parent.raw', content);
+  return { image, content, backing: { backing: { driver: 'raw', file: { driver: 'file', filename } } } };
+}
 /** Grains that two entries name, or that lie outside the file; the redundant tables may be one write behind. */
 async function badGrains(path: string): Promise<string> {
   const bytes = await readFile(path);
@@ -129,7 +154,7 @@ test('vmdk: a failed flush is not forgotten, a failed write leaves the tables as
   const folder = await tempDir(t);
   const random = new Random(seed(52));
   const recorder = new Recorder();
-  const file = new GrowingDisk(recorder, await sparseImage(graph, folder), random);
+  const file = new GrowingDisk(recorder, (await sparseImage({ graph, folder })).image, random);
   const recorded = graphWith(t, vmdkDriver, recordedDriver({ file }));
   const disk = await hold(recorded, {
     driver: 'vmdk',
@@ -141,7 +166,7 @@ test('vmdk: a failed flush is not forgotten, a failed write leaves the tables as
   const model = new ModelDisk(SIZE);
   model.bytes.fill(1, 0, 4096);
   for (let count = 0; count < 40; count += 1) {
-    const offset = 65_536 * random.between(1, 60);
+    const offset = 65_536 * random.between(1, 30);
     const bytes = Buffer.alloc(65_536, count + 1);
     const done = await disk.write(bytes, offset).then(
       () => true,
