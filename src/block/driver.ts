@@ -57,6 +57,8 @@ export interface OpenDriverBase {
   drainEnd?(): void;
   /** What a copy-before-write filter offers beside the disk itself: the disk as it was when the filter was opened. */
   readonly snapshot?: SnapshotView;
+  /** What its options change in what a child's role and the driver ask of that child. */
+  adjustPermissions?(child: string, pair: PermissionPair): PermissionPair;
   /** First half of a reopen with other options; throws, having changed nothing, when they can't be had. */
   reopen?(common: CommonOptions, options: unknown): Promise<PermissionChange>;
 }
@@ -126,6 +128,11 @@ export interface MappingDriver extends OpenDriverBase {
   commit?(place: Placement): void;
   /** The place was not filled: give it back. */
   abort?(place: Placement): void;
+  /**
+   * Stores whole allocation units compressed (the last one may end with the disk). The core holds them exclusively.
+   * False: it would not be smaller, nothing was changed; the core then writes them as they are.
+   */
+  writeCompressed?(bytes: Buffer, offset: number): Promise<boolean>;
   /** Fills `bytes` from an `opaque` extent; may span several. */
   readOpaque?(bytes: Buffer, offset: number): Promise<void>;
   /** The same from what is in memory (a cache of decompressed clusters). */
@@ -210,6 +217,8 @@ export interface CreateContext<Options> {
   readonly subject: string;
   /** Creates and opens a further file beside it (extents, data files), named as the image will name it. */
   createFile(filename: string): Promise<Child>;
+  /** What `info` says of another image, named as the new image will name it: formats that know their parent by a GUID. */
+  describe?(filename: string, format: string | undefined): Promise<ImageInfo>;
 }
 
 export interface CheckOptions {

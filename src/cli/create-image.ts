@@ -1,7 +1,7 @@
 /** Makes a new image file of any format that can be written. */
 import path from 'node:path';
 import type { Child } from '../block/child.ts';
-import type { Driver } from '../block/driver.ts';
+import type { Driver, ImageInfo } from '../block/driver.ts';
 import { BlockError } from '../block/errors.ts';
 import type { Graph } from '../block/graph.ts';
 import { expandDotted, takeDeclared } from '../block/options.ts';
@@ -40,7 +40,16 @@ export async function createImage(graph: Graph, image: NewImage): Promise<void> 
     const file = await openNew(image.filename);
     const beside = (filename: string): Promise<Child> =>
       openNew(path.resolve(path.dirname(path.resolve(image.filename)), filename));
-    await driver.create?.({ options, size: image.size, file, subject: image.filename, createFile: beside });
+    const describe = (filename: string, format: string | undefined): Promise<ImageInfo> =>
+      describeImage(graph, path.resolve(path.dirname(path.resolve(image.filename)), filename), format);
+    await driver.create?.({
+      options,
+      size: image.size,
+      file,
+      subject: image.filename,
+      createFile: beside,
+      describe,
+    });
     for (const child of files) await child.flush();
   } finally {
     for (const child of files) {
@@ -48,6 +57,15 @@ export async function createImage(graph: Graph, image: NewImage): Promise<void> 
       await graph.detach(child);
       await graph.remove(name);
     }
+  }
+}
+
+async function describeImage(graph: Graph, filename: string, format: string | undefined): Promise<ImageInfo> {
+  const node = await graph.openImage(filename, format, { 'read-only': true });
+  try {
+    return (await node.impl.info?.()) ?? {};
+  } finally {
+    await graph.remove(node.name);
   }
 }
 

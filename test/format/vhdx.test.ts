@@ -127,7 +127,7 @@ for (const sector of ['512', '4096']) {
         options: {
           subformat: 'differencing',
           logical_sector_size: sector,
-          'backing-file': parent.slice(folder.length + 1),
+          backing_file: parent.slice(folder.length + 1),
           'parent-linkage': (await headerOf(parent)).data_write_guid,
         },
       });
@@ -160,7 +160,7 @@ test('vhdx: a small write into a differencing image takes little of the file sys
   const model = await writtenImage(graph, base);
   const options = {
     subformat: 'differencing',
-    'backing-file': 'base.vhdx',
+    backing_file: 'base.vhdx',
     'parent-linkage': (await headerOf(base)).data_write_guid,
   };
   await createImage(graph, vhdxDriver, top, { size: model.size, options });
@@ -185,7 +185,7 @@ test('vhdx: a parent with another DataWriteGuid is refused, unless the user give
   const linkage = (await headerOf(base)).data_write_guid;
   await createImage(graph, vhdxDriver, top, {
     size: model.size,
-    options: { subformat: 'differencing', 'backing-file': 'C:\\vm\\base.vhdx', 'parent-linkage': linkage },
+    options: { subformat: 'differencing', backing_file: 'C:\\vm\\base.vhdx', 'parent-linkage': linkage },
   });
   const opened = await hold(graph, forWriting(base));
   await release(graph, opened);

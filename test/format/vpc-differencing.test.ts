@@ -28,7 +28,7 @@ test('vpc: a differencing image holds single sectors, the rest is its parent', a
       size: model.size,
       options: {
         subformat: 'differencing',
-        'backing-file': parent.slice(folder.length + 1),
+        backing_file: parent.slice(folder.length + 1),
         'parent-uuid': (await footerOf(parent)).uuid,
       },
     });
@@ -66,7 +66,7 @@ test('vpc: libvhdi reads a differencing image and its parent as we do', async (t
     size: model.size,
     options: {
       subformat: 'differencing',
-      'backing-file': 'base.vhd',
+      backing_file: 'base.vhd',
       'parent-uuid': (await footerOf(base)).uuid,
     },
   });
@@ -98,7 +98,7 @@ test('vpc: a small write into a differencing image costs a block of the file but
     size: model.size,
     options: {
       subformat: 'differencing',
-      'backing-file': base,
+      backing_file: base,
       'parent-uuid': (await footerOf(base)).uuid,
     },
   });
@@ -121,7 +121,7 @@ test('vpc: a parent that is missing or another image is named, and can be given'
     size: model.size,
     options: {
       subformat: 'differencing',
-      'backing-file': 'C:\\images\\base.vhd',
+      backing_file: 'C:\\images\\base.vhd',
       'parent-uuid': '12345678-1234-1234-1234-123456789abc',
     },
   });

@@ -3,8 +3,9 @@ import type { Child } from '../../../src/block/child.ts';
 import type { CreateContext } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { takeDeclared } from '../../../src/block/options.ts';
+import { parentGuid } from '../../../src/block/parent-guid.ts';
 import { bool, choice, optional, size, text } from '../../../src/block/schema.ts';
-import { NIL_GUID, normalizeGuid } from '../../../src/util/guid.ts';
+import { NIL_GUID } from '../../../src/util/guid.ts';
 import { alignUp, isPowerOfTwo } from '../../../src/util/sizes.ts';
 import { encodeHeader, ImageType, SIGNATURE } from './header.ts';
 import type { VdiHeader } from './header.ts';
@@ -13,8 +14,10 @@ export const CREATE_OPTIONS = {
   subformat: optional(choice(['dynamic', 'fixed', 'differencing'], 'Kind of image'), 'dynamic'),
   static: optional(bool('The same as subformat=fixed'), false),
   block_size: optional(size('Guest bytes of a block; other programs know 1 MiB only'), 1024 * 1024),
-  'parent-uuid': optional(text('UUID of the parent image (differencing)')),
-  'parent-modification-uuid': optional(text('Modification UUID of the parent image (differencing)')),
+  backing_file: optional(text('Parent of a differencing image')),
+  backing_fmt: optional(text('Format of the parent')),
+  'parent-uuid': optional(text('UUID of the parent; taken from it when left out')),
+  'parent-modification-uuid': optional(text('Modification UUID of the parent; taken from it when left out')),
 };
 
 type Options = Readonly<Record<string, unknown>>;
@@ -41,7 +44,8 @@ export async function create(context: CreateContext<Options>): Promise<void> {
       `Cannot create "${subject}": size is ${bytes}, must be at most ${0x3fffffff * unit}`,
     );
   }
-  const header = makeHeader(options, { bytes, unit, blocks, fixed, subject });
+  const parent = await parentOf(context, options);
+  const header = makeHeader({ bytes, unit, blocks, fixed, parent });
   await file.write(encodeHeader(header, ''), 0);
   await writeMap(file, blocks, fixed);
   if (fixed) await file.resize(header.offset_data + blocks * unit);
@@ -49,21 +53,38 @@ export async function create(context: CreateContext<Options>): Promise<void> {
   await file.flush();
 }
 
+interface Parent {
+  readonly uuid: string;
+  readonly modification: string;
+}
+
 interface Shape {
   readonly bytes: number;
   readonly unit: number;
   readonly blocks: number;
   readonly fixed: boolean;
-  readonly subject: string;
+  readonly parent: Parent | undefined;
 }
 
-function makeHeader(options: Options, { bytes, unit, blocks, fixed, subject }: Shape): VdiHeader {
-  const overlay = options['subformat'] === 'differencing';
+/** The parent of a differencing image; its name is not stored, so it has to be in the same folder later. */
+async function parentOf(context: CreateContext<Options>, options: Options): Promise<Parent | undefined> {
+  const wanted = options['subformat'] === 'differencing' || options['backing_file'] !== undefined;
+  if (!wanted) return undefined;
+  return {
+    uuid: await parentGuid(context, options, { option: 'parent-uuid', key: 'uuid' }),
+    modification: await parentGuid(context, options, {
+      option: 'parent-modification-uuid',
+      key: 'modification-uuid',
+    }),
+  };
+}
+
+function makeHeader({ bytes, unit, blocks, fixed, parent }: Shape): VdiHeader {
   return {
     signature: SIGNATURE,
     version: 0x00010001,
     header_size: 0x190,
-    image_type: fixed ? ImageType.fixed : overlay ? ImageType.differencing : ImageType.dynamic,
+    image_type: parent !== undefined ? ImageType.differencing : fixed ? ImageType.fixed : ImageType.dynamic,
     image_flags: 0,
     offset_bmap: MAP_AT,
     offset_data: alignUp(MAP_AT + blocks * 4, unit >= PIECE ? PIECE : unit),
@@ -78,20 +99,9 @@ function makeHeader(options: Options, { bytes, unit, blocks, fixed, subject }: S
     blocks_allocated: fixed ? blocks : 0,
     uuid_image: randomUUID(),
     uuid_modification: randomUUID(),
-    uuid_link: overlay ? givenGuid(options, 'parent-uuid', subject) : NIL_GUID,
-    uuid_parent_modification: overlay ? givenGuid(options, 'parent-modification-uuid', subject) : NIL_GUID,
+    uuid_link: parent?.uuid ?? NIL_GUID,
+    uuid_parent_modification: parent?.modification ?? NIL_GUID,
   };
-}
-
-function givenGuid(options: Options, name: string, subject: string): string {
-  const given = options[name];
-  const guid = typeof given === 'string' ? normalizeGuid(given) : undefined;
-  if (guid !== undefined) return guid;
-  const is = given === undefined ? 'is missing' : `is ${JSON.stringify(given)}`;
-  throw new BlockError(
-    'EINVAL',
-    `Cannot create "${subject}": option "${name}" ${is}, must be a UUID for a differencing image`,
-  );
 }
 
 async function writeMap(file: Child, blocks: number, fixed: boolean): Promise<void> {

@@ -4,9 +4,10 @@ import type { Child } from '../../../src/block/child.ts';
 import type { CreateContext } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { takeDeclared } from '../../../src/block/options.ts';
+import { parentGuid } from '../../../src/block/parent-guid.ts';
 import { choice, optional, size, text } from '../../../src/block/schema.ts';
 import { writeU64LE } from '../../../src/util/bytes.ts';
-import { NIL_GUID, normalizeGuid, writeGuidMixed } from '../../../src/util/guid.ts';
+import { NIL_GUID, writeGuidMixed } from '../../../src/util/guid.ts';
 import { alignUp, isPowerOfTwo } from '../../../src/util/sizes.ts';
 import { shapeOf, State } from './bat.ts';
 import { encodeHeader, FILE_SIGNATURE, HEADER_PLACES, MIB, REGION_PLACES } from './header.ts';
@@ -16,14 +17,17 @@ import { encodeLocator } from './parent-locator.ts';
 import { BAT_REGION, encodeRegionTable, METADATA_REGION } from './regions.ts';
 
 export const CREATE_OPTIONS = {
-  subformat: optional(choice(['dynamic', 'fixed', 'differencing'], 'Kind of image'), 'dynamic'),
+  subformat: optional(
+    choice(['dynamic', 'fixed', 'differencing'], 'Kind of image; dynamic, or differencing with a parent'),
+  ),
   block_size: optional(
     size('Guest bytes of a block, a power of two from 1M to 256M; by the size of the disk when left out'),
   ),
   log_size: optional(size('Bytes of the log, a multiple of 1M'), MIB),
   logical_sector_size: optional(choice(['512', '4096'], 'Sector size that the guest sees'), '512'),
-  'backing-file': optional(text('File name of the parent (differencing)')),
-  'parent-linkage': optional(text('DataWriteGuid of the parent (differencing)')),
+  backing_file: optional(text('File name of the parent of a differencing image')),
+  backing_fmt: optional(text('Format of the parent')),
+  'parent-linkage': optional(text('DataWriteGuid of the parent; taken from it when left out')),
 };
 
 type Given = Readonly<Record<string, unknown>>;
@@ -47,7 +51,7 @@ interface Plan {
 /** Makes an empty image in an empty file. The signature is written last: a half-made file is no image. */
 export async function create(context: CreateContext<Given>): Promise<void> {
   const { file } = context;
-  const plan = planOf(context);
+  const plan = await planOf(context);
   await file.resize(plan.end);
   await writeHeaders(file, plan);
   await file.write(encodeMetadata(itemsOf(plan)), plan.metadataAt);
@@ -60,8 +64,9 @@ export async function create(context: CreateContext<Given>): Promise<void> {
   await file.flush();
 }
 
-function planOf({ options: given, size: bytes, subject }: CreateContext<Given>): Plan {
-  const options = takeDeclared({ ...given }, CREATE_OPTIONS, `"${subject}"`);
+async function planOf(context: CreateContext<Given>): Promise<Plan> {
+  const { size: bytes, subject } = context;
+  const options = takeDeclared({ ...context.options }, CREATE_OPTIONS, `"${subject}"`);
   const refuse = (what: string): never => {
     throw new BlockError('EINVAL', `Cannot create "${subject}": ${what}`);
   };
@@ -74,10 +79,11 @@ function planOf({ options: given, size: bytes, subject }: CreateContext<Given>):
     refuse(`log_size is ${logLength}, must be a multiple of 1M up to 64M`);
   const sector = Number(options['logical_sector_size']);
   if (bytes > 64 * 2 ** 40) refuse(`size is ${bytes}, must be at most ${64 * 2 ** 40}`);
-  const hasParent = options['subformat'] === 'differencing';
+  const { subformat, backing_file: backing } = options;
+  const hasParent = subformat === 'differencing' || (subformat === undefined && backing !== undefined);
   const metadata: Metadata = {
     blockSize,
-    leaveAllocated: options['subformat'] === 'fixed',
+    leaveAllocated: subformat === 'fixed',
     hasParent,
     diskSize: alignUp(bytes, sector),
     diskId: randomUUID(),
@@ -88,16 +94,17 @@ function planOf({ options: given, size: bytes, subject }: CreateContext<Given>):
   const batLength = Math.max(MIB, alignUp(shapeOf(metadata).entries * 8, MIB));
   const metadataAt = LOG_AT + logLength;
   const batAt = metadataAt + MIB;
-  const locator = hasParent ? locatorOf(options, refuse) : undefined;
+  if (hasParent && typeof backing !== 'string')
+    refuse('option "backing_file" is missing, a differencing image has a parent');
+  const source = { option: 'parent-linkage', key: 'data-write-guid' };
+  const locator =
+    hasParent && typeof backing === 'string'
+      ? locatorOf(backing, await parentGuid(context, options, source))
+      : undefined;
   return { metadata, logLength, metadataAt, batAt, batLength, end: batAt + batLength, locator };
 }
 
-function locatorOf(options: Given, refuse: (what: string) => never): Buffer {
-  const { 'backing-file': name, 'parent-linkage': linkage } = options;
-  const guid = typeof linkage === 'string' ? normalizeGuid(linkage) : undefined;
-  if (typeof name !== 'string')
-    return refuse('option "backing-file" is missing, a differencing image has a parent');
-  if (guid === undefined) return refuse('option "parent-linkage" must be the DataWriteGuid of the parent');
+function locatorOf(name: string, guid: string): Buffer {
   const windows = name.replaceAll('/', '\\');
   const relative = windows.startsWith('.') ? windows : `.\\${windows}`;
   const path: [string, string] = posix.isAbsolute(name)

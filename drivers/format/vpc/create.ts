@@ -4,8 +4,9 @@ import type { Child } from '../../../src/block/child.ts';
 import type { CreateContext } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { takeDeclared } from '../../../src/block/options.ts';
+import { parentGuid } from '../../../src/block/parent-guid.ts';
 import { bool, choice, optional, size, text } from '../../../src/block/schema.ts';
-import { NIL_GUID, normalizeGuid } from '../../../src/util/guid.ts';
+import { NIL_GUID } from '../../../src/util/guid.ts';
 import { alignUp, isPowerOfTwo } from '../../../src/util/sizes.ts';
 import { geometryFor, roundUpToGeometry } from './disk-size.ts';
 import { encodeHeader, HEADER_COOKIE, HEADER_LENGTH } from './dynamic-header.ts';
@@ -14,14 +15,17 @@ import type { Footer } from './footer.ts';
 import { encodeLocator } from './locators.ts';
 
 export const CREATE_OPTIONS = {
-  subformat: optional(choice(['dynamic', 'fixed', 'differencing'], 'Kind of image'), 'dynamic'),
+  subformat: optional(
+    choice(['dynamic', 'fixed', 'differencing'], 'Kind of image; dynamic, or differencing with a parent'),
+  ),
   force_size: optional(
     bool('Keep the exact size; off: round up to what the geometry of old programs can describe'),
     true,
   ),
   block_size: optional(size('Guest bytes of a block'), 2 * 1024 * 1024),
-  'backing-file': optional(text('File name of the parent (differencing)')),
-  'parent-uuid': optional(text('UUID of the parent (differencing)')),
+  backing_file: optional(text('File name of the parent of a differencing image')),
+  backing_fmt: optional(text('Format of the parent')),
+  'parent-uuid': optional(text('UUID of the parent; taken from it when left out')),
 };
 
 /** "A VHD can be at most 2040 GB". */
@@ -29,8 +33,11 @@ const SIZE_MAX = 2040 * 2 ** 30;
 const LOCATOR_SPACE = 512;
 const PIECE = 1024 * 1024;
 
+type Given = Readonly<Record<string, unknown>>;
+type Subformat = keyof typeof DiskType;
+
 interface Shape {
-  readonly subformat: keyof typeof DiskType;
+  readonly subformat: Subformat;
   readonly bytes: number;
   readonly exact: boolean;
   readonly unit: number;
@@ -39,9 +46,9 @@ interface Shape {
 }
 
 /** Makes an empty image in an empty file. */
-export async function create(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void> {
+export async function create(context: CreateContext<Given>): Promise<void> {
   const { file } = context;
-  const shape = shapeOf(context);
+  const shape = await shapeOf(context);
   const footer = makeFooter(shape);
   if (shape.subformat === 'fixed') {
     await file.resize(shape.bytes);
@@ -52,31 +59,32 @@ export async function create(context: CreateContext<Readonly<Record<string, unkn
   await file.flush();
 }
 
-function shapeOf({
-  options: given,
-  size: wanted,
-  subject,
-}: CreateContext<Readonly<Record<string, unknown>>>): Shape {
-  const options = takeDeclared({ ...given }, CREATE_OPTIONS, `"${subject}"`);
+async function shapeOf(context: CreateContext<Given>): Promise<Shape> {
+  const { size: wanted, subject } = context;
+  const options = takeDeclared({ ...context.options }, CREATE_OPTIONS, `"${subject}"`);
   const refuse = (what: string): never => {
     throw new BlockError('EINVAL', `Cannot create "${subject}": ${what}`);
   };
-  const subformat = options['subformat'] as keyof typeof DiskType;
   const unit = Number(options['block_size']);
-  if (!isPowerOfTwo(unit) || unit < 4096 || unit > 64 * PIECE)
+  if (!isPowerOfTwo(unit) || unit < 4096 || unit > 64 * PIECE) {
     refuse(`block_size is ${unit}, must be a power of two from 4k to 64M`);
+  }
   const exact = options['force_size'] !== false;
   const bytes = exact ? alignUp(wanted, 512) : roundUpToGeometry(alignUp(wanted, 512));
   if (bytes > SIZE_MAX) refuse(`size is ${bytes}, must be at most ${SIZE_MAX}`);
-  const backing = options['backing-file'];
-  const uuid = options['parent-uuid'];
+  const backing = options['backing_file'];
   const parentName = typeof backing === 'string' ? backing : '';
-  const parentUuid = typeof uuid === 'string' ? normalizeGuid(uuid) : undefined;
-  if (subformat === 'differencing') {
-    if (parentName === '') refuse('option "backing-file" is missing, a differencing image has a parent');
-    if (parentUuid === undefined) refuse('option "parent-uuid" must be the UUID of the parent');
-  }
-  return { subformat, bytes, exact, unit, parentName, parentUuid: parentUuid ?? NIL_GUID };
+  const subformat = subformatOf(options['subformat'], parentName);
+  if (subformat !== 'differencing')
+    return { subformat, bytes, exact, unit, parentName: '', parentUuid: NIL_GUID };
+  if (parentName === '') refuse('option "backing_file" is missing, a differencing image has a parent');
+  const parentUuid = await parentGuid(context, options, { option: 'parent-uuid', key: 'uuid' });
+  return { subformat, bytes, exact, unit, parentName, parentUuid };
+}
+
+function subformatOf(given: unknown, parentName: string): Subformat {
+  if (given === 'fixed' || given === 'differencing') return given;
+  return given === undefined && parentName !== '' ? 'differencing' : 'dynamic';
 }
 
 function makeFooter({ subformat, bytes, exact }: Shape): Footer {
