@@ -1,4 +1,16 @@
 import type { Driver } from '../src/block/driver.ts';
+import { blkdebugDriver } from './filter/blkdebug/driver.ts';
+import { blkverifyDriver } from './filter/blkverify.ts';
+import { compressDriver } from './filter/compress.ts';
+import { copyBeforeWriteDriver } from './filter/copy-before-write/driver.ts';
+import { copyOnReadDriver } from './filter/copy-on-read.ts';
+import { delayDriver } from './filter/delay.ts';
+import { errorDriver } from './filter/error.ts';
+import { logDriver } from './filter/log.ts';
+import { preallocateDriver } from './filter/preallocate.ts';
+import { quorumDriver } from './filter/quorum/driver.ts';
+import { snapshotAccessDriver } from './filter/snapshot-access.ts';
+import { throttleDriver } from './filter/throttle.ts';
 import { luksDriver } from './format/luks.ts';
 import { qcowDriver } from './format/qcow/driver.ts';
 import { qcow2Driver } from './format/qcow2/driver.ts';
@@ -39,4 +51,16 @@ export const DRIVERS: readonly Driver[] = [
   memDriver,
   nullCoDriver,
   nullAioDriver,
+  blkdebugDriver,
+  blkverifyDriver,
+  compressDriver,
+  copyBeforeWriteDriver,
+  copyOnReadDriver,
+  delayDriver,
+  errorDriver,
+  logDriver,
+  preallocateDriver,
+  quorumDriver,
+  snapshotAccessDriver,
+  throttleDriver,
 ];

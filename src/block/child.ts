@@ -1,4 +1,5 @@
 import type { BlockStatus, Extent } from './extent.ts';
+import type { SnapshotView } from './driver.ts';
 import type { Node } from './node.ts';
 import { BlockError } from './errors.ts';
 import { Permission } from './permissions.ts';
@@ -67,6 +68,13 @@ export class Child {
     await this.node.write(bytes, offset, flags);
   }
 
+  /** Writes, compressed where that is possible: whole allocation units of a format that has compression. */
+  async writeCompressed(bytes: Buffer, offset: number): Promise<void> {
+    if (this.holds !== 0) await this.released();
+    await this.prepareWrite('write', offset, bytes.length);
+    await this.node.writeCompressed(bytes, offset);
+  }
+
   async writeZeroes(offset: number, length: number, flags = 0): Promise<void> {
     if (this.holds !== 0) await this.released();
     await this.prepareWrite('write zeroes to', offset, length);
@@ -98,6 +106,11 @@ export class Child {
     if (this.holds !== 0) await this.released();
     this.require(Permission.resize, 'resize');
     await this.node.resize(size, shrink);
+  }
+
+  /** The point-in-time view that the node offers beside itself, if it does (copy-before-write). */
+  get snapshot(): SnapshotView | undefined {
+    return this.node.impl.snapshot;
   }
 
   /** What lies at `offset` in the node itself, without its backing chain. */

@@ -3,6 +3,7 @@ import type { Driver } from './driver.ts';
 import { BlockError } from './errors.ts';
 import { isTree } from './options.ts';
 import type { OptionsTree } from './options.ts';
+import { Role } from './permissions.ts';
 
 export interface FilenameRules {
   readonly drivers: ReadonlyMap<string, Driver>;
@@ -15,7 +16,7 @@ export function parseFilename(filename: string, rules: FilenameRules): OptionsTr
   if (filename.startsWith('json:')) return parseJson(filename.slice('json:'.length));
   for (const driver of rules.drivers.values()) {
     if (driver.prefixes?.some((prefix) => filename.startsWith(prefix)) !== true) continue;
-    return { driver: driver.name, ...driver.parseFilename?.(filename) };
+    return withProtocols(driver, { driver: driver.name, ...driver.parseFilename?.(filename) }, rules);
   }
   return { driver: plainProtocol(filename, rules), filename };
 }
@@ -30,6 +31,16 @@ export function adoptFilename(driver: Driver, tree: OptionsTree, rules: Filename
   const { file } = tree;
   if (!isTree(file) || file['driver'] !== undefined || typeof file['filename'] !== 'string') return;
   tree['file'] = { driver: plainProtocol(file['filename'], rules), ...file };
+}
+
+/** A file name within a file name (`blkdebug:rules:nbd://host`): a filter stands on a protocol, nothing is probed. */
+function withProtocols(driver: Driver, tree: OptionsTree, rules: FilenameRules): OptionsTree {
+  for (const [name, { roles }] of Object.entries(driver.children)) {
+    const child = tree[name];
+    if ((roles & Role.filtered) === 0 || !isTree(child) || typeof child['filename'] !== 'string') continue;
+    tree[name] = parseFilename(child['filename'], rules);
+  }
+  return tree;
 }
 
 function plainProtocol(filename: string, rules: FilenameRules): string {

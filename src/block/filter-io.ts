@@ -71,6 +71,12 @@ export class FilterIo implements NodeIo {
     return this.impl.flush === undefined ? this.filtered.flush() : this.impl.flush();
   }
 
+  /** A filter that sees writes sees them plain. */
+  writeCompressed(bytes: Buffer, offset: number): Promise<void> {
+    if (this.impl.write !== undefined) return this.impl.write(bytes, offset, 0);
+    return this.filtered.writeCompressed(bytes, offset);
+  }
+
   copyUp(offset: number, length: number): Promise<void> {
     return this.filtered.copyUp(offset, length);
   }

@@ -7,7 +7,6 @@ import { alignDown, alignUp } from '../util/sizes.ts';
 
 /** Largest copy-on-write that the fast path does by itself: more would hold up the event loop. */
 const SYNC_COPY_MAX = 256 * 1024;
-const scratch = Buffer.allocUnsafeSlow(SYNC_COPY_MAX);
 
 /** Writes through a mapping: in place where the place may be overwritten, else into a new one, then the tables. */
 export class MappedWriter {
@@ -16,6 +15,8 @@ export class MappedWriter {
   private readonly locks: RangeLocks;
   private readonly extent = new Extent();
   private readonly placement = new Placement();
+  /** Of this node alone: the node below may need its own while it is given this one's bytes. Made when first used. */
+  private room: Buffer | undefined = undefined;
 
   constructor(impl: MappingDriver, io: MappedIo, locks: RangeLocks) {
     this.impl = impl;
@@ -133,6 +134,7 @@ export class MappedWriter {
     if (child === undefined) return false;
     if (codec === undefined) return child.tryWrite(bytes, at, length, place);
     if (length > SYNC_COPY_MAX) return false;
+    const scratch = this.scratch();
     bytes.copy(scratch, 0, at, at + length);
     codec.encode(scratch, 0, length, offset, place);
     return child.tryWrite(scratch, 0, length, place);
@@ -166,12 +168,14 @@ export class MappedWriter {
     if (place.length > SYNC_COPY_MAX) return false;
     if (!this.tryReadOld(0, head, place.start) || !this.tryReadOld(head + length, tail, offset + length))
       return false;
+    const scratch = this.scratch();
     bytes.copy(scratch, head, at, at + length);
     return child.tryWrite(scratch, 0, place.length, place.offset);
   }
 
   private tryReadOld(at: number, length: number, offset: number): boolean {
     const inside = Math.max(0, Math.min(length, this.impl.size - offset));
+    const scratch = this.scratch();
     if (inside > 0 && !this.io.tryRead(scratch, at, inside, offset)) return false;
     scratch.fill(0, at + inside, at + length);
     return true;
@@ -184,6 +188,11 @@ export class MappedWriter {
       this.io.readsAsZero(place.start, offset - place.start) &&
       (behind >= end || this.io.readsAsZero(behind, end - behind))
     );
+  }
+
+  private scratch(): Buffer {
+    this.room ??= Buffer.allocUnsafeSlow(SYNC_COPY_MAX);
+    return this.room;
   }
 
   private encoded(bytes: Buffer, offset: number, place: number): Buffer {

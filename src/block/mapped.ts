@@ -110,16 +110,18 @@ export class MappedIo implements NodeIo {
     return this.zeroer.discard(offset, length);
   }
 
+  async writeCompressed(bytes: Buffer, offset: number): Promise<void> {
+    await this.exclusively(offset, bytes.length, async () => {
+      if ((await this.impl.writeCompressed?.(bytes, offset)) === true) return;
+      for (let at = 0; at < bytes.length;)
+        at += await this.writer.writeLocked(bytes.subarray(at), offset + at);
+    });
+  }
+
   async copyUp(offset: number, length: number): Promise<void> {
-    const unit = this.impl.limits.allocationUnit;
-    const start = alignDown(offset, unit);
-    const end = Math.min(this.size, alignUp(offset + length, unit));
-    const lock = await this.locks.acquire(start, end - start, true);
-    try {
+    await this.exclusively(offset, length, async (start, end) => {
       for (let at = start; at < end;) at += await this.copyUpPiece(at, end - at);
-    } finally {
-      lock.release();
-    }
+    });
   }
 
   flush(): Promise<void> {
@@ -150,6 +152,23 @@ export class MappedIo implements NodeIo {
       if (cow !== undefined && at < cow.size) return false;
     }
     return true;
+  }
+
+  /** Runs with the allocation units touched, cut at the end of the disk, held exclusively. */
+  private async exclusively(
+    offset: number,
+    length: number,
+    run: (start: number, end: number) => Promise<void>,
+  ): Promise<void> {
+    const unit = this.impl.limits.allocationUnit;
+    const start = alignDown(offset, unit);
+    const stop = alignUp(offset + length, unit);
+    const lock = await this.locks.acquire(start, stop - start, true);
+    try {
+      await run(start, Math.min(this.size, stop));
+    } finally {
+      lock.release();
+    }
   }
 
   /** One extent, its range held exclusively; returns how much of it is done. */

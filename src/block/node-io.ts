@@ -17,6 +17,8 @@ export interface NodeIo {
   writeZeroes(offset: number, length: number, flags: number): Promise<void>;
   discard(offset: number, length: number): Promise<void>;
   flush(): Promise<void>;
+  /** Whole allocation units; plain where the driver has nothing better. Left out: never better. */
+  writeCompressed?(bytes: Buffer, offset: number): Promise<void>;
   /** Copies into this node what it reads from its backing child; left out where there can be none. */
   copyUp?(offset: number, length: number): Promise<void>;
   /** What lies at `offset` in this node alone. */

@@ -52,6 +52,7 @@ export class Node implements ChildParent {
   readonly alignLocks = new RangeLocks();
   readonly counters = new NodeCounters();
   readonly io: NodeIo;
+  private readonly filtered: Child | undefined;
   /** Changes with every change of content: what a stable mtime is made from. */
   generation = 0;
   common: CommonOptions;
@@ -79,6 +80,7 @@ export class Node implements ChildParent {
     this.cow = parts.children.get('backing');
     this.common = parts.common;
     this.options = parts.options;
+    this.filtered = this.impl.family === 'filter' ? this.filteredChild() : undefined;
     this.io = this.makeIo();
   }
 
@@ -106,8 +108,9 @@ export class Node implements ChildParent {
     return this.io.limits;
   }
 
+  /** A filter can't write either when what it filters can't be written. */
   get readOnly(): boolean {
-    return this.common.readOnly || this.impl.readOnly === true;
+    return this.common.readOnly || this.impl.readOnly === true || this.filtered?.node.readOnly === true;
   }
 
   /** Requests are under way that wait for something. */
@@ -217,6 +220,24 @@ export class Node implements ChildParent {
 
   async status(offset: number, max: number, out: BlockStatus): Promise<void> {
     await this.track('status', offset, max, () => chainStatus(this, offset, max, out));
+  }
+
+  /** A write that asks for compression: of whole allocation units, where the driver can. */
+  async writeCompressed(bytes: Buffer, offset: number): Promise<void> {
+    const unit = this.limits.allocationUnit;
+    const end = offset + bytes.length;
+    const whole = offset % unit === 0 && (end % unit === 0 || end === this.size) && end <= this.size;
+    if (this.io.writeCompressed === undefined || !whole || this.common.detectZeroes !== 'off') {
+      await this.write(bytes, offset, 0);
+      return;
+    }
+    await this.track('write compressed', offset, bytes.length, async () => {
+      this.requireWritable('write to');
+      await this.io.writeCompressed?.(bytes, offset);
+      this.generation += 1;
+      this.counters.writes += 1;
+      this.counters.writtenBytes += bytes.length;
+    });
   }
 
   /** See Child.copyUp. */

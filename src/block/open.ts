@@ -304,7 +304,8 @@ export class Opener {
 
   private attach(opening: Opening, name: string, roles: Roles, node: Node): Child {
     const { driver, parent, children, common } = opening;
-    const readOnly = common.readOnly || (node.readOnly && common.autoReadOnly);
+    const follows = common.autoReadOnly || driver.kind === 'filter';
+    const readOnly = common.readOnly || (node.readOnly && follows);
     refuseRoles(parent.label, children.values(), { name, roles });
     const edge = { name, roles, node };
     const pair = childPermissions(driver, edge, { used: 0, shared: ALL_PERMISSIONS }, readOnly);

@@ -67,6 +67,20 @@ export function choice<const Values extends readonly string[]>(values: Values, d
   return v.pipe(v.picklist(values, `must be one of ${values.join(', ')}`), v.description(description));
 }
 
+/** Several values: a JSON array, or dotted options `name.0`, `name.1`. */
+export function list<Item extends v.GenericSchema>(item: Item, description: string) {
+  const numbered = v.pipe(
+    v.record(v.pipe(v.string(), v.regex(/^\d+$/, 'must be numbered from 0')), v.unknown()),
+    v.transform((items): unknown[] =>
+      Object.entries(items)
+        .sort(([a], [b]) => Number(a) - Number(b))
+        .map(([, value]) => value),
+    ),
+  );
+  const values = v.union([v.array(v.unknown()), numbered], 'must be a list');
+  return v.pipe(values, v.array(item), v.description(description));
+}
+
 /** An option that may be left out; `fallback` is what holds then. */
 export const optional = v.optional;
 

@@ -54,7 +54,8 @@ function visit(node: Node, plan: Plan, changes: PermissionChange[]): void {
   const change = node.impl.setPermissions?.(wanted);
   if (change !== undefined) changes.push(change);
   for (const child of node.children.values()) {
-    plan.set(child, childPermissions(node.driver, child, wanted, node.readOnly));
+    const pair = childPermissions(node.driver, child, wanted, node.readOnly);
+    plan.set(child, node.impl.adjustPermissions?.(child.name, pair) ?? pair);
   }
 }
 
