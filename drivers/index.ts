@@ -20,6 +20,7 @@ import { bochsDriver } from './format/bochs/driver.ts';
 import { cloopDriver } from './format/cloop.ts';
 import { splitDriver } from './format/split.ts';
 import { dmgDriver } from './format/dmg/driver.ts';
+import { parallelsFolderDriver } from './format/parallels/folder-driver.ts';
 import { rawDriver } from './format/raw.ts';
 import { vdiDriver } from './format/vdi/driver.ts';
 import { vmdkDriver } from './format/vmdk/driver.ts';
@@ -32,6 +33,7 @@ import { nullAioDriver, nullCoDriver } from './protocol/null.ts';
 
 /** Every driver of the program. A new driver is a new line here (test/rules compares the list with the folders). */
 export const DRIVERS: readonly Driver[] = [
+  parallelsFolderDriver,
   dmgDriver,
   splitDriver,
   cloopDriver,
