@@ -3,8 +3,8 @@
  * each descriptor in /proc/PID/fdinfo/N, e.g. `lock: 1: OFDLCK ADVISORY READ -1 fe:00:1234 100 101`.
  * No file is looked at by name: a stat of a stranger's descriptor may hang, on our own mount for ever.
  */
-import fs from 'node:fs';
 import path from 'node:path';
+import { listNames, processIds, programOf, readText } from './processes.ts';
 
 export interface LockHolder {
   readonly pid: number;
@@ -24,7 +24,7 @@ export function lockHolders(fd: number, byte: number): LockHolder[] {
   const holders: LockHolder[] = [];
   for (const pid of processIds()) {
     const own = pid === process.pid ? fd : -1;
-    if (holdsLock(pid, own, { file, byte })) holders.push({ pid, command: commandOf(pid) });
+    if (holdsLock(pid, own, { file, byte })) holders.push({ pid, command: programOf(pid) });
   }
   return holders;
 }
@@ -53,31 +53,4 @@ function holdsLock(pid: number, except: number, wanted: { file: string; byte: nu
       (lock) => lock.file === wanted.file && lock.first <= wanted.byte && wanted.byte <= lock.last,
     );
   });
-}
-
-function processIds(): number[] {
-  return listNames('/proc').map(Number).filter(Number.isInteger);
-}
-
-/** Node names its thread, not the program; and the kernel cuts names at 15 characters: the command line has the rest. */
-function commandOf(pid: number): string {
-  const comm = readText(`/proc/${pid}/comm`).trimEnd();
-  const program = path.basename(readText(`/proc/${pid}/cmdline`).split('\0')[0] ?? '');
-  return comm === 'MainThread' || program.startsWith(comm) ? program : comm;
-}
-
-function listNames(directory: string): string[] {
-  try {
-    return fs.readdirSync(directory);
-  } catch {
-    return [];
-  }
-}
-
-function readText(file: string): string {
-  try {
-    return fs.readFileSync(file, 'latin1');
-  } catch {
-    return '';
-  }
 }

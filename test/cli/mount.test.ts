@@ -49,6 +49,10 @@ test('mount on a directory: the disk is there when it returns, final when unmoun
   t.is(mount.file, join(mountpoint, 'disk-one.raw'));
   t.deepEqual(await readdir(mountpoint), ['disk-one.raw']);
   t.true(content.equals(await readFile(mount.file)));
+  t.is(await readFile(`/proc/${mount.pid}/comm`, 'utf8'), 'blockfuse\n');
+  const again = await blockfuse(['mount', ...mountOptions, image, mountpoint]);
+  t.is(again.code, 1);
+  t.regex(again.stderr, new RegExp(`process ${mount.pid} \\(blockfuse\\)`));
   const entry = (await listed()).find(({ pid }) => pid === mount.pid);
   t.like(entry?.mounts[0], { mountpoint, image });
   t.regex(

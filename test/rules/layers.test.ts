@@ -17,7 +17,7 @@ const COMPUTING = [...PURE, 'node:zlib', 'node:crypto', 'node:util', 'fast-xml-p
 const BLOCK = ['src/block/', 'src/util/'];
 
 const LAYERS: readonly Layer[] = [
-  { folder: 'src/util/', may: [], packages: [] },
+  { folder: 'src/util/', may: [], packages: ['node:zlib', 'node:crypto'] },
   { folder: 'src/sys/', may: ['src/util/', 'src/block/errors.ts'] },
   { folder: 'src/block/', may: ['src/util/'], packages: PURE },
   { folder: 'src/jobs/', may: BLOCK, packages: PURE },

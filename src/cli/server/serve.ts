@@ -2,6 +2,7 @@
 import { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { errnoOf } from '../../block/errors.ts';
+import { nameThisProcess } from '../../sys/processes.ts';
 import { complain } from '../output.ts';
 import { mountDisk } from './mount-disk.ts';
 import type { ServeReport, ServeRequest } from './messages.ts';
@@ -76,7 +77,11 @@ export async function serveForeground(request: ServeRequest): Promise<number> {
   return exitWith(await server.ended);
 }
 
+/** The name by which `ps` and other programs' messages about locks know a server. */
+const NAME = 'blockfuse';
+
 async function startServer(request: ServeRequest, warn: (message: string) => void): Promise<MountServer> {
+  nameThisProcess(NAME);
   const server = new MountServer(await mountDisk(request, warn), request);
   await server.announce();
   process.on('unhandledRejection', complainInternal);
