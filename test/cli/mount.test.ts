@@ -12,7 +12,7 @@ import type { ExecutionContext } from 'ava';
 import test from 'ava';
 import { blockfuse, mountImage, unmountImage } from '../helpers/command.ts';
 import { Random } from '../helpers/random.ts';
-import { run } from '../helpers/run.ts';
+import { attempt, run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun, isRoot } from '../helpers/tools.ts';
 
@@ -351,6 +351,22 @@ test('the control socket speaks QMP to its owner alone', async (t) => {
   t.deepEqual(await ask({ execute: 'quit' }), { return: {} });
   while (await isAlive(pid)) await sleep(10);
   t.deepEqual(await readdir(mountpoint), []);
+});
+
+test('--allow-other lets others in, with the mode of the image', async (t) => {
+  if (!isRoot(t) || !canRun(t, 'setpriv')) return;
+  const { folder, image, mountpoint, content, mountOptions } = await rawImage(t);
+  await chmod(folder, 0o755);
+  await chmod(image, 0o644);
+  for (const mode of ['off', 'on', 'auto']) {
+    const { file } = await mountImage(t, image, mountpoint, [...mountOptions, '--allow-other', mode]);
+    const other = ['--reuid=65534', '--regid=65534', '--clear-groups', 'sha256sum', file];
+    const { code, stdout } = await attempt('setpriv', other);
+    if (mode === 'off') t.not(code, 0);
+    else t.is(stdout.split(' ')[0], createHash('sha256').update(content).digest('hex'), mode);
+    t.is((await stat(file)).mode & 0o777, mode === 'off' ? 0o600 : 0o644);
+    await unmountImage(mountpoint);
+  }
 });
 
 /** In a namespace of its own, where everybody may use /dev/fuse, as user and group 65534. */

@@ -10,6 +10,7 @@ import type { Graph } from '../../block/graph.ts';
 import { wholeHostFile } from '../../block/identity.ts';
 import type { Node } from '../../block/node.ts';
 import { Permission } from '../../block/permissions.ts';
+import { mayAllowOther } from '../../sys/fuse-conf.ts';
 import { inspectMountPoint, modificationTime } from '../../sys/fuse-mountpoint.ts';
 import { hostAttributes } from '../../sys/host-attributes.ts';
 import { makeGraph } from '../open-graph.ts';
@@ -42,7 +43,7 @@ export async function mountDisk(request: ServeRequest, warn: (message: string) =
       mountpoint: mountpoint.path,
       root: mountpoint.kind === 'file' ? file : folderOf(name, file, partitions),
       source: node.filename.startsWith('/') ? node.filename : request.imageName,
-      allowOther: request.allowOther,
+      allowOther: letsOthersIn(request) ? 'on' : 'off',
       options: request.mountWords,
       passthrough: mayPassThrough(node, request),
     });
@@ -80,12 +81,15 @@ function makeExport(graph: Graph, node: Node, request: ServeRequest): Disk {
   return { child, fuse };
 }
 
+const letsOthersIn = ({ allowOther }: ServeRequest): boolean =>
+  allowOther === 'on' || (allowOther === 'auto' && mayAllowOther());
+
 /** Others who are let in see the file with the mode of the image; alone, the owner of the mount has it. */
 function fileOptions(fuse: FuseExport, node: Node, request: ServeRequest): BlockFileOptions {
   const fd = storageNodes(node)[0]?.impl.hostFd;
   const host = fd === undefined ? undefined : hostAttributes(fd);
   const owner =
-    host === undefined || request.allowOther === 'off'
+    host === undefined || !letsOthersIn(request)
       ? {}
       : { uid: host.uid, gid: host.gid, mode: fuse.options.writable ? host.mode & 0o666 : host.mode & 0o444 };
   return {
