@@ -1,10 +1,10 @@
-import { inflate, inflateRaw } from 'node:zlib';
 import type { Child } from '../../../src/block/child.ts';
 import type { DecompressedCache } from '../../../src/block/decompressed-cache.ts';
 import { readBlocks, tryReadBlocks } from '../../../src/block/decompressed-cache.ts';
 import { damaged } from '../../../src/block/refuse.ts';
 import type { SparseGeometry } from './geometry.ts';
 import { FIRST_PLACE } from './geometry.ts';
+import { Inflaters } from './inflaters.ts';
 import type { GrainTables } from './grain-tables.ts';
 import { placeOf } from './grain-tables.ts';
 import type { Need } from './need.ts';
@@ -31,12 +31,14 @@ export interface CompressedParts {
 /** Grains stored deflated: streamOptimized. Inflated on the thread pool, a few kept. */
 export class CompressedGrains {
   private readonly parts: CompressedParts;
+  private readonly inflaters: Inflaters;
   private readonly ahead = new Set<Promise<unknown>>();
   private lastGrain = -2;
   private closed = false;
 
   constructor(parts: CompressedParts) {
     this.parts = parts;
+    this.inflaters = new Inflaters(parts.geometry.grainSize);
   }
 
   tryRead(bytes: Buffer, at: number, length: number, offset: number): boolean {
@@ -60,6 +62,7 @@ export class CompressedGrains {
   async close(): Promise<void> {
     this.closed = true;
     await Promise.all(this.ahead);
+    this.inflaters.close();
   }
 
   private readAhead(from: number): void {
@@ -129,7 +132,7 @@ export class CompressedGrains {
 
   private async checked(grain: number, bytes: Buffer): Promise<Buffer> {
     const { geometry, length } = this.parts;
-    const block = await inflated(bytes, geometry.grainSize).catch((error: unknown) => {
+    const block = await this.inflaters.run(bytes).catch((error: unknown) => {
       throw this.damage(grain, undefined, `can't be inflated: ${String(error)}`);
     });
     const wanted = Math.min(geometry.grainSize, length - grain * geometry.grainSize);
@@ -141,20 +144,4 @@ export class CompressedGrains {
     const at = place === undefined ? '' : ` at byte ${place}`;
     return damaged(this.parts.subject, `grain ${grain}${at} of "${this.parts.filename}"`, what);
   }
-}
-
-/** On the thread pool; rejects when there is more than `most` bytes of it. */
-function inflated(bytes: Buffer, most: number): Promise<Buffer> {
-  return new Promise((resolve, reject) => {
-    const run = hasZlibHeader(bytes) ? inflate : inflateRaw;
-    run(bytes, { maxOutputLength: most }, (error, block) => {
-      if (error === null) resolve(block);
-      else reject(error);
-    });
-  });
-}
-
-/** RFC 1950: method 8, and the first two bytes are a multiple of 31. The specification says deflate; all write zlib. */
-function hasZlibHeader(bytes: Buffer): boolean {
-  return bytes.length >= 2 && ((bytes[0] ?? 0) & 15) === 8 && bytes.readUInt16BE(0) % 31 === 0;
 }
