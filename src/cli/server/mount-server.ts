@@ -4,6 +4,7 @@
  *   serving --end(lazy)--> unmounting --> closing (flush, close the image) --> ended: exit code 0, or 1 with the errors
  *      ^------- EBUSY --------'
  */
+import debug from 'debug';
 import { BlockError } from '../../block/errors.ts';
 import { ControlServer } from '../../control/server.ts';
 import { listenControl } from '../../sys/control-socket.ts';
@@ -17,6 +18,8 @@ import { VERSION, versionNumbers } from '../version.ts';
 import { controlCommands } from './control-commands.ts';
 import type { ServeRequest } from './messages.ts';
 import type { ServedDisk } from './served-disk.ts';
+
+const log = debug('blockfuse:server');
 
 export class MountServer {
   readonly disk: ServedDisk;
@@ -65,6 +68,7 @@ export class MountServer {
       throw error;
     }
     this.watch();
+    log('serving %o', this.disk.mount);
   }
 
   /** What the entry in the list of servers says. */
@@ -78,6 +82,7 @@ export class MountServer {
    * not be written (the server ends all the same). The process ends after this has settled.
    */
   async end(lazy: boolean): Promise<void> {
+    log('asked to end, lazy=%s', lazy);
     if (this.closing === undefined) await this.disk.unmount(lazy);
     await this.close();
   }
@@ -89,6 +94,7 @@ export class MountServer {
       () => undefined,
       (reason: unknown) => reason,
     );
+    log('image closed, error=%s', error);
     if (error !== undefined) complainOf(error);
     // In the next turn, so that whoever asked for the end over the control socket gets the answer out first.
     setImmediate(() => {
