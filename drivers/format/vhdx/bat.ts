@@ -49,6 +49,7 @@ export class BlockTable {
   private readonly base: number;
   private readonly subject: string;
   private readonly fileSize: () => number;
+  private knownSize = 0;
   private readonly bitsPerPage: number;
 
   constructor(
@@ -72,7 +73,7 @@ export class BlockTable {
       if (state <= State.unmapped) return true;
       throw damaged(this.subject, `block ${block} has state ${state}`, 'must be 0 to 3, 6 or 7');
     }
-    if (this.offset >= MIB && this.offset < this.fileSize()) return true;
+    if (this.isInside()) return true;
     throw damaged(
       this.subject,
       `block ${block} begins at byte ${this.offset}`,
@@ -89,7 +90,7 @@ export class BlockTable {
     const chunk = Math.floor(block / this.shape.ratio);
     if (!this.readEntry(this.bitmapPosition(chunk))) return undefined;
     if (this.state === State.notPresent) return 0;
-    if (this.state === State.full && this.offset >= MIB && this.offset < this.fileSize()) return this.offset;
+    if (this.state === State.full && this.isInside()) return this.offset;
     throw damaged(
       this.subject,
       `sector bitmap block ${chunk} has state ${this.state}, offset ${this.offset}`,
@@ -148,6 +149,12 @@ export class BlockTable {
   /** The same for the bitmap block that covers `block`. */
   bitmapPositionOf(block: number): number {
     return this.bitmapPosition(Math.floor(block / this.shape.ratio));
+  }
+
+  /** Whether the place just read can be: asks for the size of the file only when it lies behind what was known of it. */
+  private isInside(): boolean {
+    if (this.offset >= this.knownSize) this.knownSize = this.fileSize();
+    return this.offset >= MIB && this.offset < this.knownSize;
   }
 
   private bitmapPosition(chunk: number): number {

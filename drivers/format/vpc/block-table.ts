@@ -23,6 +23,8 @@ export class BlockTable {
   private readonly subject: string;
   private readonly file: Child;
   private readonly header: DynamicHeader;
+  /** Size of the file as far as it was asked for. */
+  private knownSize = 0;
 
   constructor(file: Child, header: DynamicHeader, subject: string) {
     this.file = file;
@@ -44,7 +46,8 @@ export class BlockTable {
     if (sector === undefined) return undefined;
     if (sector === UNUSED) return NO_PLACE;
     const place = sector * SECTOR;
-    if (place >= SECTOR && place < this.file.size) return place;
+    if (place >= this.knownSize) this.knownSize = this.file.size;
+    if (place >= SECTOR && place < this.knownSize) return place;
     throw this.outside(block, place);
   }
 
