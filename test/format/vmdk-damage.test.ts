@@ -9,6 +9,7 @@ import { vmdkDriver } from '../../drivers/format/vmdk/driver.ts';
 import { SPARSE_HEADER } from '../../drivers/format/vmdk/sparse-header.ts';
 import type { SparseHeader } from '../../drivers/format/vmdk/sparse-header.ts';
 import { createImage } from '../../src/cli/create-image.ts';
+import type { CheckOptions, CheckResult } from '../../src/block/driver.ts';
 import { BlockError } from '../../src/block/errors.ts';
 import { seed } from '../helpers/random.ts';
 import { run } from '../helpers/run.ts';
@@ -202,6 +203,47 @@ test('vmdk: a grain in the tables of the file, or behind its end, is refused whe
   }
   await child.write(Buffer.alloc(512, 1), 131_072);
   await release(graph, child);
+});
+
+test('vmdk: check finds what is wrong with the tables, and makes the redundant ones right', async (t) => {
+  const folder = await tempDir(t);
+  const path = join(folder, 'a.vmdk');
+  const graph = graphWith(t, vmdkDriver);
+  await createImage(graph, { filename: path, format: 'vmdk', size: 40 * MIB, options: {} });
+  const filling = await hold(graph, forWriting(path));
+  for (let at = 0; at < 40; at += 1) await filling.write(Buffer.alloc(512, 1), at * MIB);
+  const check = async (repair: CheckOptions['repair']): Promise<CheckResult | undefined> => {
+    const child = await hold(graph, forWriting(path));
+    const result = await vmdkDriver.check?.(child.node.impl, { repair });
+    await release(graph, child);
+    return result;
+  };
+  await release(graph, filling);
+  const clean = await check('none');
+  t.deepEqual([clean?.corruptions, clean?.allocatedClusters, clean?.totalClusters], [0, 40, 640]);
+  const bytes = await readFile(path);
+  const redundant = bytes.readUInt32LE(Number(bytes.readBigUInt64LE(48)) * 512) * 512;
+  bytes.writeUInt32LE(7, redundant + 4);
+  await rawFile(folder, 'a.vmdk', bytes);
+  t.regex(
+    (await check('none'))?.messages.join() ?? '',
+    /redundant grain table 0 of ".*a.vmdk" is not the same/,
+  );
+  t.is((await check('all'))?.corruptionsFixed, 1);
+  t.is((await check('none'))?.corruptions, 0);
+  const table = bytes.readUInt32LE(Number(bytes.readBigUInt64LE(56)) * 512) * 512;
+  bytes.writeUInt32LE(bytes.readUInt32LE(table), table + 4);
+  bytes.writeUInt32LE(9, table + 8);
+  bytes.writeUInt32LE(0xffffff, table + 12);
+  await rawFile(folder, 'a.vmdk', bytes);
+  const messages = (await check('none'))?.messages.join('; ') ?? '';
+  for (const wanted of [
+    /two grains .* share byte/,
+    /grain 2 .* is at byte 4608, must be from/,
+    /grain 3 .* is at byte/,
+  ]) {
+    t.regex(messages, wanted);
+  }
 });
 
 for (const [name, create, writable] of [

@@ -1,6 +1,7 @@
 import { defineDriver } from '../../../src/block/driver.ts';
 import { defaultPermissions } from '../../../src/block/permission-defaults.ts';
 import { Permission, Role } from '../../../src/block/permissions.ts';
+import { checkVmdk } from './check.ts';
 import { CREATE_OPTIONS, createVmdk } from './create.ts';
 import { isDescriptor } from './descriptor.ts';
 import { ONLY_READ } from './extent-files.ts';
@@ -29,4 +30,5 @@ export const vmdkDriver = defineDriver({
       : defaultPermissions(roles, parent, readOnly),
   createOptions: CREATE_OPTIONS,
   create: createVmdk,
+  check: checkVmdk,
 });

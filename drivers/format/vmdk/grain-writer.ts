@@ -104,6 +104,13 @@ export class GrainWriter {
     this.end(run);
   }
 
+  /** Has a table written again with both its copies; false to load. */
+  tryRewrite(table: GrainTable): boolean {
+    if (!this.tryPrepare()) return false;
+    this.changed(table);
+    return true;
+  }
+
   flush(): Promise<void> {
     return this.parts.writeBack.flush();
   }

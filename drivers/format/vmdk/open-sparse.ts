@@ -61,16 +61,8 @@ export async function openSparse(request: SparseRequest): Promise<SparseExtent> 
       })
     : undefined;
   const writer = isWritable(request, geometry) ? openWriter(request, geometry, tables, length) : undefined;
-  return new SparseExtent({
-    file,
-    subject: shared.subject,
-    geometry,
-    tables,
-    length,
-    description,
-    writer,
-    compressed,
-  });
+  const { subject, need } = shared;
+  return new SparseExtent({ file, subject, geometry, tables, need, length, description, writer, compressed });
 }
 
 /** What this program writes: compressed grains and seSparse it only reads. */

@@ -9,12 +9,14 @@ import { FIRST_PLACE } from './geometry.ts';
 import type { GrainTables } from './grain-tables.ts';
 import { placeOf } from './grain-tables.ts';
 import type { GrainWriter } from './grain-writer.ts';
+import type { Need } from './need.ts';
 
 export interface SparseParts {
   readonly file: Child;
   readonly subject: string;
   readonly geometry: SparseGeometry;
   readonly tables: GrainTables;
+  readonly need: Need;
   readonly length: number;
   readonly description: ExtentDescription;
   /** Left out when the extent is only read. */
@@ -28,7 +30,7 @@ export class SparseExtent implements DiskExtent {
   readonly length: number;
   readonly unit: number;
   readonly description: ExtentDescription;
-  private readonly parts: SparseParts;
+  readonly parts: SparseParts;
   private readonly geometry: SparseGeometry;
   private readonly tables: GrainTables;
 
