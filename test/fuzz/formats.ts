@@ -1,7 +1,9 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
 import { Random } from '../helpers/random.ts';
 import { run } from '../helpers/run.ts';
+import { sample } from '../helpers/samples.ts';
 import type { Region } from './mutate.ts';
 
 /** A kind of image to damage. Add one to FORMATS; nothing else is needed. */
@@ -9,8 +11,8 @@ export interface FuzzFormat {
   readonly name: string;
   readonly driver: string;
   readonly tools: readonly string[];
-  /** Makes a sound, small image. */
-  make(folder: string): Promise<Buffer>;
+  /** Makes a sound, small image; undefined, with the test skipped loudly, where that can't be done. */
+  make(folder: string, t: ExecutionContext): Promise<Buffer | undefined>;
   /** Where its header and tables are. */
   regions(image: Buffer): readonly Region[];
 }
@@ -49,6 +51,37 @@ export function qemuFormat(kind: {
       return readFile(image);
     },
   };
+}
+
+/** An image from the samples, for formats that qemu-img does not write. */
+function sampleFormat(kind: {
+  driver: string;
+  file: string;
+  regions: (image: Buffer) => readonly Region[];
+}): FuzzFormat {
+  return {
+    name: kind.driver,
+    driver: kind.driver,
+    tools: [],
+    regions: kind.regions,
+    make: (_folder, t) => Promise.resolve(sample(t, kind.file)),
+  };
+}
+
+/** A header at the start, tables up to `tables` bytes, and what formats keep at the very end. */
+function headRegions(header: number, tables: number, unit = 4): (image: Buffer) => Region[] {
+  return (image) => [
+    { name: 'header', offset: 0, length: header, weight: 6, unit },
+    { name: 'tables', offset: header, length: Math.min(tables, image.length) - header, weight: 4, unit },
+    {
+      name: 'tail',
+      offset: Math.max(0, image.length - 1024),
+      length: Math.min(1024, image.length),
+      weight: 2,
+      unit,
+    },
+    { name: 'anywhere', offset: 0, length: image.length },
+  ];
 }
 
 /** Header, L1 table, the first L2 table, refcount table and its first block, snapshot table: all as the header has them. */
@@ -101,4 +134,55 @@ export const FORMATS: readonly FuzzFormat[] = [
     after: [['snapshot', '-c', 'one']],
     regions: qcow2Regions,
   }),
+  qemuFormat({ name: 'vmdk', format: 'vmdk', regions: headRegions(1536, 128 * 1024) }),
+  qemuFormat({
+    name: 'vmdk streamOptimized',
+    format: 'vmdk',
+    create: 'subformat=streamOptimized',
+    regions: headRegions(1536, 128 * 1024),
+  }),
+  qemuFormat({ name: 'vdi', format: 'vdi', regions: headRegions(512, 1024) }),
+  qemuFormat({ name: 'vpc', format: 'vpc', create: 'force_size=on', regions: headRegions(1536, 2048) }),
+  qemuFormat({
+    name: 'vpc fixed',
+    format: 'vpc',
+    create: 'subformat=fixed,force_size=on',
+    regions: headRegions(512, 1024),
+  }),
+  qemuFormat({ name: 'vhdx', format: 'vhdx', regions: vhdxRegions }),
+  qemuFormat({ name: 'qcow', format: 'qcow', regions: headRegions(64, 8192) }),
+  qemuFormat({ name: 'qed', format: 'qed', regions: headRegions(128, 1024 * 1024) }),
+  qemuFormat({ name: 'parallels', format: 'parallels', regions: headRegions(64, 1024) }),
+  sampleFormat({ driver: 'bochs', file: 'bximage-growing.bochs', regions: headRegions(512, 4096) }),
+  sampleFormat({ driver: 'cloop', file: 'create_compressed_fs.cloop', regions: headRegions(136, 8192) }),
+  sampleFormat({ driver: 'dmg', file: 'udif-compression-zlib.dmg', regions: dmgRegions }),
 ];
+
+/** Identifier, both headers, both region tables, log, metadata table, block allocation table. */
+function vhdxRegions(): Region[] {
+  return [
+    { name: 'identifier', offset: 0, length: 8 },
+    { name: 'header 1', offset: 64 * 1024, length: 80, weight: 2 },
+    { name: 'header 2', offset: 128 * 1024, length: 80, weight: 2 },
+    { name: 'region table', offset: 192 * 1024, length: 128, weight: 3 },
+    { name: 'region table 2', offset: 256 * 1024, length: 128, weight: 2 },
+    { name: 'log', offset: 1024 * 1024, length: 8192, weight: 2 },
+    { name: 'block allocation table', offset: 3 * 1024 * 1024, length: 256, weight: 3 },
+    { name: 'metadata', offset: 2 * 1024 * 1024, length: 65_536 + 256, weight: 3 },
+  ];
+}
+
+/** The trailer, and the property list that it points to. */
+function dmgRegions(image: Buffer): Region[] {
+  const trailer = image.length - 512;
+  const list = {
+    name: 'property list',
+    offset: Number(image.readBigUInt64BE(trailer + 0xd8)),
+    length: Number(image.readBigUInt64BE(trailer + 0xe0)),
+  };
+  return [
+    { name: 'trailer', offset: trailer, length: 512, weight: 5 },
+    { ...list, weight: 5, unit: 1 },
+    { name: 'anywhere', offset: 0, length: image.length },
+  ];
+}
