@@ -1,22 +1,12 @@
-import { readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import { vhdxDriver } from '../../drivers/format/vhdx/driver.ts';
-import {
-  decodeHeader,
-  encodeHeader,
-  HEADER_LENGTH,
-  HEADER_PLACES,
-} from '../../drivers/format/vhdx/header.ts';
-import type { VhdxHeader } from '../../drivers/format/vhdx/header.ts';
+import { encodeHeader, HEADER_PLACES } from '../../drivers/format/vhdx/header.ts';
 import { encodeEntry } from '../../drivers/format/vhdx/log-entry.ts';
 import { findReplay } from '../../drivers/format/vhdx/log-replay.ts';
-import { rawDriver } from '../../drivers/format/raw.ts';
-import { fileDriver } from '../../drivers/protocol/file.ts';
 import { BlockError } from '../../src/block/errors.ts';
-import { Graph } from '../../src/block/graph.ts';
-import { siblings } from '../../src/sys/folders.ts';
 import { NIL_GUID } from '../../src/util/guid.ts';
 import { exercise, verify } from '../helpers/exercise.ts';
 import { childDisk } from '../helpers/graph.ts';
@@ -38,21 +28,9 @@ import {
   sha256,
   survivesMutations,
 } from './small-image.ts';
+import { forWriting, graphOf, headerOf, SIZE, writtenImage } from './vhdx-images.ts';
 
-const SIZE = 9 * MIB + 4096 * 3;
 const GUID = '01234567-89ab-cdef-0123-456789abcdef';
-
-function graphOf(t: ExecutionContext, warn: (message: string) => void = () => {}): Graph {
-  const graph = new Graph({ drivers: [rawDriver, fileDriver, vhdxDriver], siblings, warn });
-  t.teardown(() => graph.close());
-  return graph;
-}
-
-const forWriting = (path: string) => ({
-  driver: 'vhdx',
-  discard: 'unmap',
-  file: { driver: 'file', filename: path },
-});
 
 async function judge(t: ExecutionContext, path: string, wanted: Buffer): Promise<void> {
   await run('qemu-img', ['check', '-f', 'vhdx', path]);
@@ -109,101 +87,6 @@ for (const options of KINDS) {
     }
   });
 }
-
-for (const sector of ['512', '4096']) {
-  test(`vhdx: a differencing image holds single sectors of ${sector}, the rest is its parent`, async (t) => {
-    const folder = await tempDir(t);
-    const graph = graphOf(t);
-    const [base, middle, top] = ['base.vhdx', 'middle.vhdx', 'top.vhdx'].map((name) => join(folder, name));
-    if (base === undefined || middle === undefined || top === undefined) return t.fail();
-    const model = await writtenImage(graph, base);
-    const random = new Random(seed(42));
-    for (const [path, parent] of [
-      [middle, base],
-      [top, middle],
-    ] as const) {
-      await createImage(graph, vhdxDriver, path, {
-        size: model.size,
-        options: {
-          subformat: 'differencing',
-          logical_sector_size: sector,
-          backing_file: parent.slice(folder.length + 1),
-          'parent-linkage': (await headerOf(parent)).data_write_guid,
-        },
-      });
-      for (let round = 0; round < 2; round += 1) {
-        const child = await hold(graph, forWriting(path));
-        t.is(child.node.cow?.node.filename, parent);
-        await verify(child, model);
-        const disk = childDisk(child, random);
-        await exercise(disk, model, {
-          random,
-          operations: 200,
-          concurrency: 6,
-          maxLength: round === 0 ? 100_000 : 3 * MIB,
-          borders: [512, 4096, 2 * MIB],
-        });
-        await verify(disk, model);
-        t.deepEqual((await vhdxDriver.check?.(child.node.impl, { repair: 'none' }))?.messages, []);
-        await release(graph, child);
-      }
-    }
-    await verify(await holdImage(graph, top), model);
-  });
-}
-
-test('vhdx: a small write into a differencing image takes little of the file system', async (t) => {
-  const folder = await tempDir(t);
-  const graph = graphOf(t);
-  const base = join(folder, 'base.vhdx');
-  const top = join(folder, 'top.vhdx');
-  const model = await writtenImage(graph, base);
-  const options = {
-    subformat: 'differencing',
-    backing_file: 'base.vhdx',
-    'parent-linkage': (await headerOf(base)).data_write_guid,
-  };
-  await createImage(graph, vhdxDriver, top, { size: model.size, options });
-  const before = (await stat(top)).blocks;
-  const child = await hold(graph, forWriting(top));
-  await child.write(Buffer.alloc(4096, 3), 4096);
-  await child.writeZeroes(4 * MIB, 2 * MIB);
-  model.bytes.fill(3, 4096, 8192);
-  model.zero(4 * MIB, 2 * MIB);
-  await release(graph, child);
-  t.true(((await stat(top)).blocks - before) * 512 < 128 * 1024);
-  await verify(await holdImage(graph, top), model);
-});
-
-test('vhdx: a parent with another DataWriteGuid is refused, unless the user gives it', async (t) => {
-  const folder = await tempDir(t);
-  const warnings: string[] = [];
-  const graph = graphOf(t, (message) => warnings.push(message));
-  const base = join(folder, 'base.vhdx');
-  const top = join(folder, 'top.vhdx');
-  const model = await writtenImage(graph, base);
-  const linkage = (await headerOf(base)).data_write_guid;
-  await createImage(graph, vhdxDriver, top, {
-    size: model.size,
-    options: { subformat: 'differencing', backing_file: 'C:\\vm\\base.vhdx', 'parent-linkage': linkage },
-  });
-  const opened = await hold(graph, forWriting(base));
-  await release(graph, opened);
-  await release(graph, await holdImage(graph, top));
-  t.is((await headerOf(base)).data_write_guid, linkage, 'opening alone changes nothing');
-  const changed = await hold(graph, forWriting(base));
-  await changed.write(Buffer.alloc(1), 0);
-  await release(graph, changed);
-  t.not((await headerOf(base)).data_write_guid, linkage);
-  const error = await t.throwsAsync(holdImage(graph, top), { instanceOf: BlockError });
-  t.regex(error.message, /its DataWriteGuid is [0-9a-f-]{36}, must be [0-9a-f-]{36}/);
-  const given = { ...forWriting(top), 'read-only': true, backing: { filename: base } };
-  await release(graph, await hold(graph, given));
-  t.regex(warnings.join(), /its DataWriteGuid is/);
-  await rm(base);
-  const missing = await t.throwsAsync(holdImage(graph, top), { instanceOf: BlockError });
-  t.regex(missing.message, /Cannot open backing "C:\/vm\/base.vhdx|Cannot open backing "base.vhdx/);
-});
 
 test('vhdx: the sample with a dirty log has its guest hash, opened read-only, and is replayed for writing', async (t) => {
   const bytes = sample(t, 'discutils-log-replay.vhdx');
@@ -360,23 +243,3 @@ test('vhdx: damaged images are refused or served', async (t) => {
     writable: true,
   });
 });
-
-async function headerOf(path: string): Promise<VhdxHeader> {
-  const bytes = await readFile(path);
-  const headers = HEADER_PLACES.map((place) => decodeHeader(bytes.subarray(place, place + HEADER_LENGTH)));
-  const [current] = headers
-    .filter((header) => typeof header !== 'string')
-    .sort((one, other) => (other.sequence_number > one.sequence_number ? 1 : -1));
-  if (current === undefined) throw new Error('no valid header');
-  return current;
-}
-
-async function writtenImage(graph: Graph, path: string): Promise<ModelDisk> {
-  await createImage(graph, vhdxDriver, path, { size: SIZE });
-  const model = new ModelDisk(SIZE);
-  mixedDisk(7, SIZE).copy(model.bytes);
-  const child = await hold(graph, forWriting(path));
-  await child.write(model.bytes, 0);
-  await release(graph, child);
-  return model;
-}

@@ -10,7 +10,7 @@ import { Random, seed } from '../helpers/random.ts';
 import { run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun, isRoot } from '../helpers/tools.ts';
-import { createImage, hold, holdImage, MIB, release } from './small-image.ts';
+import { createImage, hold, holdImage, MIB, release, survivesMutations } from './small-image.ts';
 import { footerOf, forWriting, graphOf, writtenImage } from './vpc-images.ts';
 
 test('vpc: a differencing image holds single sectors, the rest is its parent', async (t) => {
@@ -140,4 +140,32 @@ test('vpc: a parent that is missing or another image is named, and can be given'
   await rm(base);
   const missing = await t.throwsAsync(holdImage(graph, top), { instanceOf: BlockError });
   t.regex(missing.message, /Cannot open backing .*base.vhd.* looked for/);
+});
+
+test('vpc: damaged differencing images are refused or served', async (t) => {
+  const folder = await tempDir(t);
+  const graph = graphOf(t);
+  const base = join(folder, 'base.vhd');
+  const top = join(folder, 'top.vhd');
+  const model = await writtenImage(t, graph, base, 'dynamic');
+  const options = { backing_file: 'base.vhd', 'parent-uuid': (await footerOf(base)).uuid };
+  await createImage(graph, vpcDriver, top, { size: model.size, options });
+  const child = await hold(graph, forWriting(top));
+  await child.write(Buffer.alloc(3000, 1), 1000);
+  await release(graph, child);
+  const bytes = await readFile(top);
+  const bitmap = bytes.readUInt32BE(2048) * 512;
+  // a damaged checksum hides all other damage of the dynamic header
+  await survivesMutations(t, graph, {
+    driver: 'vpc',
+    seed: seed(35),
+    path: top,
+    tables: [
+      [512, 1536],
+      [1536, 1600],
+      [2048, 2048 + 20],
+      [bitmap, bitmap + 32],
+    ],
+    writable: true,
+  });
 });

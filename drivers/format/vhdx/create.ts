@@ -104,13 +104,17 @@ async function planOf(context: CreateContext<Given>): Promise<Plan> {
   return { metadata, logLength, metadataAt, batAt, batLength, end: batAt + batLength, locator };
 }
 
+/** The relative path comes first for those who go by the specification; libvhdi looks at the absolute one only. */
 function locatorOf(name: string, guid: string): Buffer {
   const windows = name.replaceAll('/', '\\');
   const relative = windows.startsWith('.') ? windows : `.\\${windows}`;
-  const path: [string, string] = posix.isAbsolute(name)
-    ? ['absolute_win32_path', windows]
-    : ['relative_path', relative];
-  return encodeLocator(new Map([['parent_linkage', `{${guid}}`], path]));
+  const path: [string, string][] = posix.isAbsolute(name)
+    ? [['absolute_win32_path', windows]]
+    : [
+        ['relative_path', relative],
+        ['absolute_win32_path', windows],
+      ];
+  return encodeLocator(new Map([['parent_linkage', `{${guid}}`], ...path]));
 }
 
 async function writeHeaders(file: Child, plan: Plan): Promise<void> {
