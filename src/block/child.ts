@@ -10,6 +10,8 @@ export interface ChildParent {
   /** In plain words, for messages: `node "top"`, `export "e0"`. */
   readonly label: string;
   readonly parentNode: Node | undefined;
+  /** A node that is still being opened. */
+  readonly isOpening?: boolean;
   /** Roots only: stop sending requests (calls are counted), and know when none is under way. See drain.ts. */
   drainBegin?(): void;
   drained?(): Promise<void>;

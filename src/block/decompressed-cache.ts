@@ -39,7 +39,13 @@ export class DecompressedCache {
     return making;
   }
 
+  /** Takes in a block that came by the way. */
+  put(key: number, block: Buffer): void {
+    if (!this.blocks.has(key)) this.keep(key, block);
+  }
+
   private keep(key: number, block: Buffer): Buffer {
+    this.bytes -= this.blocks.get(key)?.length ?? 0;
     this.blocks.set(key, block);
     this.bytes += block.length;
     for (const [oldest, { length }] of this.blocks) {

@@ -186,11 +186,15 @@ export class Graph {
     if (errors.length > 0) throw errors[0];
   }
 
-  /** Puts `to` where `from` is, for every parent that `to` does not stand on itself: insert and remove filters, overlays. */
+  /**
+   * Puts `to` where `from` is, for every parent that `to` does not stand on itself: insert and remove filters, overlays.
+   * `from` is closed when nobody needs it then.
+   */
   async replace(from: Node, to: Node): Promise<void> {
     await this.change([from, to], () => {
       replaceNode(from, to);
     });
+    await this.closeUnused(from);
   }
 
   /** Another backing node, or none; the old one is closed if nobody else needs it. */

@@ -35,6 +35,7 @@ export interface Heritage {
 class FutureNode implements ChildParent {
   node: Node | undefined = undefined;
   readonly label: string;
+  readonly isOpening = true;
 
   constructor(label: string) {
     this.label = label;

@@ -23,7 +23,7 @@ export type Plan = Map<Child, PermissionPair>;
 export function applyPermissions(starts: readonly Node[], plan: Plan = new Map()): void {
   const changes: PermissionChange[] = [];
   try {
-    for (const node of inOrder(starts)) visit(node, plan, changes);
+    for (const node of inOrder(withFiltersAbove(starts))) visit(node, plan, changes);
   } catch (error) {
     for (const change of changes.reverse()) change.abort();
     throw error;
@@ -101,13 +101,22 @@ function pairOf(edge: Child, plan: Plan): PermissionPair {
 }
 
 function edgeLabel(edge: Child): string {
-  return edge.parent.parentNode === undefined
-    ? edge.parent.label
-    : `${edge.parent.label} (as its "${edge.name}")`;
+  const { label, parentNode, isOpening } = edge.parent;
+  return parentNode === undefined && isOpening !== true ? label : `${label} (as its "${edge.name}")`;
+}
+
+/** A filter can be written when what it filters can: what it asks for may change with that. */
+function withFiltersAbove(starts: readonly Node[]): Set<Node> {
+  const all = new Set(starts);
+  for (const node of all) {
+    for (const { parent } of node.parents)
+      if (parent.parentNode?.impl.family === 'filter') all.add(parent.parentNode);
+  }
+  return all;
 }
 
 /** Every node below `starts`, parents before children. */
-function inOrder(starts: readonly Node[]): Node[] {
+function inOrder(starts: Iterable<Node>): Node[] {
   const done = new Set<Node>();
   const order: Node[] = [];
   const enter = (node: Node): void => {
