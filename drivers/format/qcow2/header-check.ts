@@ -151,6 +151,9 @@ function checkOffset(header: Header, field: OffsetField, refuse: Refuse): void {
   const offset = header[field];
   const cluster = 2 ** header.cluster_bits;
   if (!(offset >= cluster && offset < 2 ** 53) || offset % cluster !== 0) {
-    refuse(`${field} is ${offset}`, `must be a multiple of the cluster size ${cluster}, behind the header`);
+    refuse(
+      `${field} is ${Number.isNaN(offset) ? 'over 2^53' : offset}`,
+      `must be a multiple of the cluster size ${cluster}, behind the header`,
+    );
   }
 }

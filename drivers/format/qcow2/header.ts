@@ -86,10 +86,10 @@ const ABSENT: Header = {
 /** The fields as they stand in `bytes` (at least 112 of them, zero filled). Offsets over 2^53 are NaN. Checks nothing. */
 export function decodeHeader(bytes: Buffer): Header {
   const header: Record<string, number | bigint> = { ...ABSENT };
-  const length = bytes.readUInt32BE(4) >= 3 ? bytes.readUInt32BE(100) : V2_LENGTH;
+  const isThree = bytes.readUInt32BE(4) >= 3;
+  const length = isThree ? Math.max(V3_LENGTH, bytes.readUInt32BE(100)) : V2_LENGTH;
   for (const entry of HEADER_FIELDS) {
-    const present = entry.offset < (length < V3_LENGTH ? V2_LENGTH : length);
-    if (present) header[entry.field] = readField(bytes, entry);
+    if (entry.offset < length) header[entry.field] = readField(bytes, entry);
   }
   return header as Header;
 }
