@@ -5,6 +5,7 @@ import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import { vmdkDriver } from '../../drivers/format/vmdk/driver.ts';
 import { createImage } from '../../src/cli/create-image.ts';
+import { ALL_PERMISSIONS, Permission } from '../../src/block/permissions.ts';
 import { exercise, verify } from '../helpers/exercise.ts';
 import { childDisk } from '../helpers/graph.ts';
 import { difference, ModelDisk } from '../helpers/model-disk.ts';
@@ -164,4 +165,29 @@ test('vmdk: a missing extent is named, and another file can be given for it', as
     t.is(difference(await readAll(child), disk), undefined);
     await release(graph, child);
   }
+});
+
+test('vmdk: an image is reopened read-only and for writing, closed in between as it should be', async (t) => {
+  if (!canRun(t, 'qemu-img')) return;
+  const { base, model } = await chain(t);
+  const graph = graphWith(t, vmdkDriver);
+  const options = { ...forWriting(base), 'node-name': 'disk' };
+  const node = await graph.open({ ...options, 'read-only': true });
+  const child = graph.attachRoot(node, { name: 'test', used: Permission.consistentRead });
+  await verify(child, model);
+  const cid = (await readFile(base)).toString('latin1', 512, 1024);
+  for (let round = 0; round < 2; round += 1) {
+    await graph.reopen([{ node, options: { ...options, 'read-only': false } }]);
+    graph.setRootPermissions(child, { used: ALL_PERMISSIONS, shared: ALL_PERMISSIONS });
+    const bytes = Buffer.alloc(100_000, 0x31 + round);
+    await child.write(bytes, 3 * MIB);
+    model.write(bytes, 3 * MIB);
+    graph.setRootPermissions(child, { used: Permission.consistentRead, shared: ALL_PERMISSIONS });
+    t.is((await readFile(base))[72], 1);
+    await graph.reopen([{ node, options: { ...options, 'read-only': true } }]);
+    t.is((await readFile(base))[72], 0);
+    await qemuAgrees(base, model.bytes);
+    await verify(child, model);
+  }
+  t.not((await readFile(base)).toString('latin1', 512, 1024), cid);
 });

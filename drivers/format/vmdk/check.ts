@@ -104,7 +104,8 @@ class ExtentCheck {
 
   /** The redundant table of an extent that is open for writing. */
   private async checkTwin(table: GrainTable): Promise<void> {
-    const { tables, file, writer, description } = this.extent.parts;
+    const { tables, file, description } = this.extent.parts;
+    const { writer } = this.extent;
     const { redundant } = tables;
     if (redundant === undefined || writer === undefined || table.dirty) return;
     const stored = await readAt(file, tables.tablePlace(redundant, table.index), table.entries.length * 4);

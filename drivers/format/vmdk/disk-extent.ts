@@ -9,7 +9,8 @@ export interface DiskExtent {
   readonly length: number;
   /** Bytes that are allocated as one; 1 where nothing is. */
   readonly unit: number;
-  readonly writable: boolean;
+  /** Whether it can be written at all: the descriptor lets it be, and there is a writer for its kind. */
+  readonly canWrite: boolean;
   readonly description: ExtentDescription;
   tryMap(offset: number, max: number, out: Extent): boolean;
   /** Sets `out.start` in bytes of the piece too; `out.token`, where there is one, is a GrainClaim. */
@@ -18,6 +19,10 @@ export interface DiskExtent {
   tryDiscard(offset: number, length: number): number | false;
   readOpaque?(bytes: Buffer, offset: number): Promise<void>;
   tryReadOpaque?(bytes: Buffer, at: number, length: number, offset: number): boolean;
+  /** For an extent that was opened read-only: reads what writing takes. The answer puts it in force and never fails. */
+  prepareWriting(): Promise<() => void>;
+  /** Leaves the file as it is left at close; it may be read, or written again, afterwards. */
+  settle(): Promise<void>;
   flush(): Promise<void>;
   /** With nothing under way. */
   close(): Promise<void>;

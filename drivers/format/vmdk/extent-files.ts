@@ -7,6 +7,8 @@ import type { ExtentPlan } from './open-extents.ts';
 
 /** The files of the extents, through the gate as `extents.N`. Flat pieces of one file or device share one child. */
 export class ExtentFiles {
+  /** A file that should be written can only be read. */
+  lacksWriting = false;
   private readonly context: OpenContext<object>;
   private readonly written: ReadonlySet<string | undefined>;
   private readonly flat = new Map<string, Child>();
@@ -30,6 +32,7 @@ export class ExtentFiles {
     });
     if (child === undefined)
       return refuseImage(this.context.subject, `option ${name} is null`, 'an extent has a file');
+    if (writable && child.node.readOnly) this.lacksWriting = true;
     if (isFlat(line)) this.flat.set(filename, child);
     return child;
   }

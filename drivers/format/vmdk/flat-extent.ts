@@ -11,7 +11,7 @@ export interface FlatParts {
   readonly length: number;
   readonly gate: WriteGate;
   /** False for RDONLY extents. */
-  readonly writable: boolean;
+  readonly canWrite: boolean;
   readonly description: ExtentDescription;
 }
 
@@ -28,19 +28,27 @@ export class FlatExtent implements DiskExtent {
     this.description = parts.description;
   }
 
-  get writable(): boolean {
-    return this.parts.writable;
+  get canWrite(): boolean {
+    return this.parts.canWrite;
+  }
+
+  prepareWriting(): Promise<() => void> {
+    return Promise.resolve(() => {});
+  }
+
+  settle(): Promise<void> {
+    return this.flush();
   }
 
   tryMap(offset: number, max: number, out: Extent): boolean {
-    const { file, offset: base, writable, gate } = this.parts;
-    return out.setData(file, base + offset, max, writable && gate.open);
+    const { file, offset: base, canWrite, gate } = this.parts;
+    return out.setData(file, base + offset, max, canWrite && gate.open);
   }
 
   /** Everything has its place already: only the first write of all comes here, to have the content ID changed. */
   tryAllocate(offset: number, length: number, out: Placement): boolean {
     const { file, offset: base, gate } = this.parts;
-    if (!this.parts.writable) throw readOnlyExtent(this.description);
+    if (!this.parts.canWrite) throw readOnlyExtent(this.description);
     if (!gate.tryPass()) return false;
     out.child = file;
     out.offset = base + offset;
@@ -61,7 +69,7 @@ export class FlatExtent implements DiskExtent {
   }
 
   flush(): Promise<void> {
-    return this.parts.writable ? this.parts.file.flush() : Promise.resolve();
+    return this.parts.canWrite ? this.parts.file.flush() : Promise.resolve();
   }
 
   close(): Promise<void> {

@@ -41,18 +41,17 @@ export const placeOf = (rule: PlaceRule, entry: number): number => rule.base + e
 /** The grain directory of one extent and those of its tables that are in memory. */
 export class GrainTables implements TableOwner {
   readonly directory: Uint32Array;
-  /** The redundant directory, entry by entry beside the first. */
-  readonly redundant: Uint32Array | undefined;
+  /** The redundant directory, entry by entry beside the first; only where the extent is written. */
+  redundant: Uint32Array | undefined = undefined;
   private readonly parts: TablesParts;
   private readonly tables = new Map<number, GrainTable>();
   private readonly loading = new Map<number, Promise<void>>();
   private readonly scratch: Buffer;
   private last: GrainTable | undefined = undefined;
 
-  constructor(parts: TablesParts, directory: Uint32Array, redundant: Uint32Array | undefined) {
+  constructor(parts: TablesParts, directory: Uint32Array) {
     this.parts = parts;
     this.directory = directory;
-    this.redundant = redundant;
     this.scratch = Buffer.allocUnsafe(parts.geometry.tableEntries * entryWidth(parts.geometry));
   }
 

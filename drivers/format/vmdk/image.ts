@@ -1,11 +1,14 @@
-import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
+import type { ImageInfo, MappingDriver, PermissionChange } from '../../../src/block/driver.ts';
+import { BlockError } from '../../../src/block/errors.ts';
 import type { Extent, Placement } from '../../../src/block/extent.ts';
 import type { Limits } from '../../../src/block/limits.ts';
 import { limits } from '../../../src/block/limits.ts';
+import type { CommonOptions } from '../../../src/block/schema.ts';
 import type { DiskExtent, GrainClaim } from './disk-extent.ts';
 import type { ImageFacts } from './info.ts';
 import { describe } from './info.ts';
 import type { Need } from './need.ts';
+import type { WriteGate } from './write-gate.ts';
 
 interface Piece {
   /** Bytes of the disk. */
@@ -18,7 +21,10 @@ export interface ImageParts {
   readonly extents: readonly DiskExtent[];
   readonly need: Need;
   readonly facts: ImageFacts;
+  /** Why the image can't be written; undefined where it can. */
+  readonly obstacle: string | undefined;
   readonly readOnly: boolean;
+  readonly gate: WriteGate;
 }
 
 /** An open VMDK: extents one after the other. Finds the one that a request falls into and cuts the request to it. */
@@ -26,7 +32,7 @@ export class VmdkImage implements MappingDriver {
   readonly family = 'mapping';
   readonly limits: Limits;
   readonly size: number;
-  readonly readOnly: boolean;
+  readOnly: boolean;
   /** Flat extents may be holes in their files. */
   readonly recurseStatus: boolean;
   /** Left out when no extent has anything to say: the core then zeroes and discards in the files, in large pieces. */
@@ -106,6 +112,26 @@ export class VmdkImage implements MappingDriver {
     await inOrder(this.extents, (extent) => extent.close());
   }
 
+  /** To read-only: everything is left as at close. To writing: what that takes is read now. */
+  async reopen(common: CommonOptions): Promise<PermissionChange> {
+    const { obstacle, gate } = this.parts;
+    const abort = (): void => {};
+    if (common.readOnly) {
+      await inOrder(this.extents, (extent) => extent.settle());
+      const commit = (): void => {
+        gate.open = false;
+      };
+      return { commit, abort };
+    }
+    if (obstacle !== undefined && !common.autoReadOnly) throw new BlockError('EROFS', obstacle);
+    const ready = obstacle === undefined ? await prepareAll(this.extents) : [];
+    const commit = (): void => {
+      this.readOnly = obstacle !== undefined;
+      for (const install of ready) install();
+    };
+    return { commit, abort };
+  }
+
   info(): Promise<ImageInfo> {
     return Promise.resolve(describe(this.parts.facts, this.extents));
   }
@@ -123,6 +149,12 @@ export class VmdkImage implements MappingDriver {
     this.last = this.pieces[low] ?? last;
     return this.last;
   }
+}
+
+async function prepareAll(extents: readonly DiskExtent[]): Promise<(() => void)[]> {
+  const ready: (() => void)[] = [];
+  for (const extent of extents) if (extent.canWrite) ready.push(await extent.prepareWriting());
+  return ready;
 }
 
 /** Everything is tried even when something fails; rejects with the first error. */
@@ -149,7 +181,9 @@ function lineUp(extents: readonly DiskExtent[]): Piece[] {
 const NOTHING: DiskExtent = {
   length: 0,
   unit: 1,
-  writable: false,
+  canWrite: false,
+  prepareWriting: () => Promise.resolve(() => {}),
+  settle: () => Promise.resolve(),
   description: { filename: '', format: 'ZERO' },
   tryMap: (_offset, _max, out) => out.setEof(),
   tryAllocate: () => false,

@@ -19,12 +19,18 @@ export interface ExtentPlan {
 
 const SPARSE_TYPES: ReadonlySet<ExtentType> = new Set(['SPARSE', 'VMFSSPARSE', 'SESPARSE']);
 
+export interface OpenExtents {
+  readonly extents: DiskExtent[];
+  /** A file that should be written can only be read. */
+  readonly lacksWriting: boolean;
+}
+
 /** Opens the extents of a disk in order, each through the gate as the child `extents.N`. */
 export async function openExtents(
   context: OpenContext<object>,
   shared: SharedState,
   plans: readonly ExtentPlan[],
-): Promise<DiskExtent[]> {
+): Promise<OpenExtents> {
   const extents: DiskExtent[] = [];
   const files = new ExtentFiles(context, plans);
   let start = 0;
@@ -40,7 +46,7 @@ export async function openExtents(
       );
     }
   }
-  return extents;
+  return { extents, lacksWriting: files.lacksWriting };
 }
 
 interface Position {
@@ -61,38 +67,30 @@ async function openExtent(
     return new ZeroExtent(line.sectors * SECTOR, { filename: line.filename ?? '', format: line.type });
   }
   const file = own ?? (await position.files.open(position.index, line, line.filename));
-  const writable = !context.common.readOnly && line.access === 'RW' && !file.node.readOnly;
   const filename = file.node.filename === '' ? line.filename : file.node.filename;
-  if (!SPARSE_TYPES.has(line.type)) {
-    const head = line.type === 'VMFSTHIN' ? await readHead(file) : undefined;
-    if (head === undefined || !hasTables(head))
-      return openFlat({ file, line, filename, writable, gate: shared.gate });
-  }
   const head = await readHead(file);
+  if (!SPARSE_TYPES.has(line.type) && !(line.type === 'VMFSTHIN' && hasTables(head))) {
+    return openFlat({ file, line, filename, gate: shared.gate });
+  }
   if (!hasTables(head)) {
     const found = JSON.stringify(head.toString('latin1', 0, 4));
-    refuseImage(
-      filename,
-      `it begins with ${found}`,
-      `must be a ${line.type} extent ("KDMV", "COWD" or seSparse)`,
-    );
+    const wanted = `must be a ${line.type} extent ("KDMV", "COWD" or seSparse)`;
+    refuseImage(filename, `it begins with ${found}`, wanted);
   }
-  const length = own === undefined ? line.sectors * SECTOR : undefined;
-  const { start } = position;
   const extent = await openSparse({
     shared,
     file,
     head,
     filename,
     format: line.type,
-    start,
-    length,
-    writable,
+    start: position.start,
+    length: own === undefined ? line.sectors * SECTOR : undefined,
+    access: line.access,
+    writable: !context.common.readOnly && !file.node.readOnly,
   });
   if (own !== undefined && line.sectors !== 0 && line.sectors * SECTOR !== extent.length) {
-    context.warn(
-      `the descriptor says ${line.sectors} sectors, the header ${extent.length / SECTOR}: the header is used`,
-    );
+    const sectors = extent.length / SECTOR;
+    context.warn(`the descriptor says ${line.sectors} sectors, the header ${sectors}: the header is used`);
   }
   return extent;
 }
@@ -101,10 +99,9 @@ function openFlat(parts: {
   file: Child;
   line: ExtentLine;
   filename: string;
-  writable: boolean;
   gate: SharedState['gate'];
 }): FlatExtent {
-  const { file, line, filename } = parts;
+  const { file, line, filename, gate } = parts;
   const offset = line.offset * SECTOR;
   const length = line.sectors * SECTOR;
   if (offset + length > file.size) {
@@ -112,5 +109,5 @@ function openFlat(parts: {
     refuseImage(filename, `it has ${file.size} bytes`, wanted);
   }
   const description = { filename, format: line.type };
-  return new FlatExtent({ file, offset, length, gate: parts.gate, writable: parts.writable, description });
+  return new FlatExtent({ file, offset, length, gate, canWrite: line.access === 'RW', description });
 }

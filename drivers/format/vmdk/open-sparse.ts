@@ -7,11 +7,12 @@ import { COWD_HEADER } from './cowd-header.ts';
 import { DirtyMark } from './dirty-mark.ts';
 import type { ExtentDescription } from './disk-extent.ts';
 import { EndMark } from './end-mark.ts';
+import type { ExtentLine } from './extent-line.ts';
 import type { SparseGeometry } from './geometry.ts';
 import { GrainTables, readDirectory } from './grain-tables.ts';
 import { GrainWriter } from './grain-writer.ts';
 import { decode } from './layout.ts';
-import { readGeometry } from './read-header.ts';
+import { readGeometry, readHead } from './read-header.ts';
 import type { SharedState } from './shared.ts';
 import { SparseExtent } from './sparse-extent.ts';
 import { SPARSE_HEADER } from './sparse-header.ts';
@@ -29,6 +30,9 @@ export interface SparseRequest {
   readonly start: number;
   /** Bytes that the descriptor wants of it; undefined: as many as it has. */
   readonly length: number | undefined;
+  /** Of the descriptor's line. */
+  readonly access: ExtentLine['access'];
+  /** To be written from the start. */
   readonly writable: boolean;
 }
 
@@ -60,61 +64,46 @@ export async function openSparse(request: SparseRequest): Promise<SparseExtent> 
         firstKey: request.start / 512,
       })
     : undefined;
-  const writer = isWritable(request, geometry) ? openWriter(request, geometry, tables, length) : undefined;
+  const makeWriter = (): Promise<GrainWriter> => openWriter(request, geometry, tables, length);
+  const canWrite = request.access === 'RW' && !geometry.compressed && geometry.format !== 'sesparse';
+  const writer = canWrite && request.writable ? await makeWriter() : undefined;
   const { subject, need } = shared;
-  return new SparseExtent({ file, subject, geometry, tables, need, length, description, writer, compressed });
+  const parts = { file, subject, geometry, tables, need, length, description, compressed };
+  return new SparseExtent({ ...parts, makeWriter: canWrite ? makeWriter : undefined }, writer);
 }
-
-/** What this program writes: compressed grains and seSparse it only reads. */
-export const isWritable = (request: SparseRequest, geometry: SparseGeometry): boolean =>
-  request.writable && !geometry.compressed && geometry.format !== 'sesparse';
 
 async function openTables(request: SparseRequest, geometry: SparseGeometry): Promise<GrainTables> {
-  const { shared, file, filename } = request;
-  const { directoryEntries, directoryOffset, redundantOffset } = geometry;
-  const writable = isWritable(request, geometry);
-  shared.reserveDirectory(directoryEntries * 4);
-  const directory = await readDirectory(file, geometry, directoryOffset);
-  let redundant: Uint32Array | undefined;
-  if (writable && redundantOffset !== undefined) {
-    shared.reserveDirectory(directoryEntries * 4);
-    redundant = await readDirectory(file, geometry, redundantOffset);
-  }
-  if (writable) checkTablePlaces({ geometry, directory, redundant, fileSize: file.size, filename });
+  const { shared, file } = request;
+  shared.reserveDirectory(geometry.directoryEntries * 4);
+  const directory = await readDirectory(file, geometry, geometry.directoryOffset);
   const { subject, need, cache } = shared;
-  return new GrainTables({ file, subject, geometry, need, cache }, directory, redundant);
+  return new GrainTables({ file, subject, geometry, need, cache }, directory);
 }
 
-function openWriter(
+/** What writing takes beside reading: the redundant directory, tables that lie apart, the marks in the header as they are. */
+async function openWriter(
   request: SparseRequest,
   geometry: SparseGeometry,
   tables: GrainTables,
   length: number,
-): GrainWriter {
-  const { shared, file, filename, head } = request;
+): Promise<GrainWriter> {
+  const { shared, file, filename } = request;
   const { cache, need, gate, hasBacking } = shared;
+  const { redundantOffset, directoryEntries } = geometry;
+  if (redundantOffset !== undefined) {
+    shared.reserveDirectory(directoryEntries * 4);
+    tables.redundant = await readDirectory(file, geometry, redundantOffset);
+  }
+  const { directory, redundant } = tables;
+  checkTablePlaces({ geometry, directory, redundant, fileSize: file.size, filename });
+  const head = await readHead(file);
   const isCowd = geometry.format === 'cowd';
   const field = isCowd ? COWD_HEADER.uncleanShutdown : SPARSE_HEADER.uncleanShutdown;
-  const found = decode({ field }, head).field !== 0;
-  const mark = new DirtyMark(file, field, found);
+  const mark = new DirtyMark(file, field, decode({ field }, head).field !== 0);
   const endMark = isCowd ? new EndMark(file, decode(COWD_HEADER, head).freeSector) : undefined;
   const allocator = new AppendAllocator(file, 0, geometry.grainSize);
-  const all = shared.writeBackAll;
-  const writeBack = new WriteBack({ file, filename, geometry, tables, cache, allocator, endMark, all });
+  const common = { file, filename, geometry, tables, cache, allocator };
+  const writeBack = new WriteBack({ ...common, endMark, all: shared.writeBackAll });
   shared.writeBacks.push(writeBack);
-  const parts = {
-    file,
-    filename,
-    length,
-    geometry,
-    tables,
-    cache,
-    need,
-    allocator,
-    gate,
-    mark,
-    writeBack,
-    hasBacking,
-  };
-  return new GrainWriter(parts);
+  return new GrainWriter({ ...common, length, need, gate, mark, writeBack, hasBacking });
 }

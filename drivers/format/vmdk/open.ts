@@ -30,15 +30,23 @@ export async function openVmdk(context: OpenContext<object>): Promise<MappingDri
   const { subject, common } = context;
   const file = context.child('file');
   const { descriptor, contentId, plans } = await readSource(context, file);
-  const parent = await openParent(context, descriptor);
+  await openParent(context, descriptor);
   const need = new Need();
   const gate = new WriteGate(need, file, contentId);
-  const shared = new SharedState({ subject, need, gate, hasBacking: () => parent !== undefined });
-  const extents = await openExtents(context, shared, plans);
-  const readOnly = mustBeReadOnly(context, extents, plans);
+  const shared = new SharedState({
+    subject,
+    need,
+    gate,
+    hasBacking: () => file.parent.parentNode?.cow !== undefined,
+  });
+  const { extents, lacksWriting } = await openExtents(context, shared, plans);
+  const obstacle = obstacleTo(subject, extents, plans);
+  if (obstacle !== undefined && !common.readOnly && !common.autoReadOnly)
+    throw new BlockError('EROFS', obstacle);
   const { createType, cid, parentCid, parentFileNameHint } = descriptor;
   const facts = { createType, contentId, cid, parentCid, parentFileNameHint };
-  return new VmdkImage({ extents, need, facts, readOnly: readOnly && !common.readOnly });
+  const readOnly = obstacle !== undefined || lacksWriting;
+  return new VmdkImage({ extents, need, facts, obstacle, readOnly: readOnly && !common.readOnly, gate });
 }
 
 async function readSource(context: OpenContext<object>, file: Child): Promise<Source> {
@@ -122,20 +130,18 @@ const ownLine = (type: ExtentType, sectors: number, filename: string): ExtentLin
   offset: 0,
 });
 
-/** Whether an extent that the descriptor calls RW can't be written; refused unless it may be opened read-only then. */
-function mustBeReadOnly(
-  context: OpenContext<object>,
+/** Why the disk can't be written: an extent that the descriptor calls RW has no writer here. */
+function obstacleTo(
+  subject: string,
   extents: readonly DiskExtent[],
   plans: readonly ExtentPlan[],
-): boolean {
-  if (context.common.readOnly) return true;
-  const blocked = extents.find((extent, index) => plans[index]?.line.access === 'RW' && !extent.writable);
-  if (blocked === undefined || context.common.autoReadOnly) return blocked !== undefined;
+): string | undefined {
+  const blocked = extents.find((extent, index) => plans[index]?.line.access === 'RW' && !extent.canWrite);
+  if (blocked === undefined) return undefined;
   const { filename, format, compressed } = blocked.description;
   const why =
     compressed === true
       ? 'streamOptimized, its grains are compressed'
       : `${format}, of which no writer is here`;
-  const text = `Cannot open image "${context.subject}" for writing: extent "${filename}" is ${why}; open it with read-only=on`;
-  throw new BlockError('EROFS', text);
+  return `Cannot open image "${subject}" for writing: extent "${filename}" is ${why}; open it with read-only=on`;
 }

@@ -19,8 +19,8 @@ export interface SparseParts {
   readonly need: Need;
   readonly length: number;
   readonly description: ExtentDescription;
-  /** Left out when the extent is only read. */
-  readonly writer: GrainWriter | undefined;
+  /** Left out when the extent can only be read. */
+  readonly makeWriter: (() => Promise<GrainWriter>) | undefined;
   /** Left out when grains are stored as they are. */
   readonly compressed: CompressedGrains | undefined;
 }
@@ -31,11 +31,14 @@ export class SparseExtent implements DiskExtent {
   readonly unit: number;
   readonly description: ExtentDescription;
   readonly parts: SparseParts;
+  /** None while the extent is only read. */
+  writer: GrainWriter | undefined;
   private readonly geometry: SparseGeometry;
   private readonly tables: GrainTables;
 
-  constructor(parts: SparseParts) {
+  constructor(parts: SparseParts, writer: GrainWriter | undefined) {
     this.parts = parts;
+    this.writer = writer;
     this.geometry = parts.geometry;
     this.tables = parts.tables;
     this.length = parts.length;
@@ -43,8 +46,19 @@ export class SparseExtent implements DiskExtent {
     this.description = parts.description;
   }
 
-  get writable(): boolean {
-    return this.parts.writer !== undefined;
+  get canWrite(): boolean {
+    return this.parts.makeWriter !== undefined;
+  }
+
+  async prepareWriting(): Promise<() => void> {
+    const writer = this.writer ?? (await this.parts.makeWriter?.());
+    return () => {
+      this.writer = writer;
+    };
+  }
+
+  async settle(): Promise<void> {
+    await this.writer?.close();
   }
 
   tryMap(offset: number, max: number, out: Extent): boolean {
@@ -66,22 +80,22 @@ export class SparseExtent implements DiskExtent {
     if (!isPlace) return value === 1 ? out.setZero(length) : out.setUnallocated(length);
     const place = this.checkedPlace(value, grains, grain);
     if (this.parts.compressed !== undefined) return out.setOpaque(length, true);
-    return out.setData(this.parts.file, place + inGrain, length, this.parts.writer?.ready === true);
+    return out.setData(this.parts.file, place + inGrain, length, this.writer?.ready === true);
   }
 
   tryAllocate(offset: number, length: number, out: Placement): boolean {
-    if (this.parts.writer === undefined) throw readOnlyExtent(this.description);
-    return this.parts.writer.tryAllocate(offset, length, out);
+    if (this.writer === undefined) throw readOnlyExtent(this.description);
+    return this.writer.tryAllocate(offset, length, out);
   }
 
   tryZero(offset: number, length: number, mayUnmap: boolean): number | false {
-    if (this.parts.writer === undefined) throw readOnlyExtent(this.description);
-    return this.parts.writer.tryZero(offset, length, mayUnmap);
+    if (this.writer === undefined) throw readOnlyExtent(this.description);
+    return this.writer.tryZero(offset, length, mayUnmap);
   }
 
   tryDiscard(offset: number, length: number): number | false {
-    if (this.parts.writer === undefined) return length;
-    return this.parts.writer.tryDiscard(offset, length);
+    if (this.writer === undefined) return length;
+    return this.writer.tryDiscard(offset, length);
   }
 
   async readOpaque(bytes: Buffer, offset: number): Promise<void> {
@@ -93,12 +107,12 @@ export class SparseExtent implements DiskExtent {
   }
 
   async flush(): Promise<void> {
-    await this.parts.writer?.flush();
+    await this.writer?.flush();
   }
 
   async close(): Promise<void> {
     await this.parts.compressed?.close();
-    await this.parts.writer?.close();
+    await this.settle();
   }
 
   /** Neighbouring tables that are missing are one extent. */

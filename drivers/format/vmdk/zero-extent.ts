@@ -7,7 +7,7 @@ export class ZeroExtent implements DiskExtent {
   readonly length: number;
   readonly unit = 1;
   /** Nothing about it hinders writing the rest of the disk. */
-  readonly writable = true;
+  readonly canWrite = true;
   readonly description: ExtentDescription;
 
   constructor(length: number, description: ExtentDescription) {
@@ -29,6 +29,14 @@ export class ZeroExtent implements DiskExtent {
 
   tryDiscard(_offset: number, length: number): number | false {
     return length;
+  }
+
+  prepareWriting(): Promise<() => void> {
+    return Promise.resolve(() => {});
+  }
+
+  settle(): Promise<void> {
+    return Promise.resolve();
   }
 
   flush(): Promise<void> {
