@@ -51,6 +51,8 @@ export class FuseExport implements ChildParent {
   readonly parentNode = undefined;
   readonly options: ExportOptions;
   readonly counters = new ExportCounters();
+  /** Told of each request that the graph refused. */
+  onError: ((operation: 'read' | 'write', error: unknown) => void) | undefined = undefined;
   private child: RootChild | undefined;
   private drains = 0;
   private inFlight = 0;
@@ -69,10 +71,20 @@ export class FuseExport implements ChildParent {
     return this;
   }
 
+  /** The export has ended: whoever still has it open gets errors. */
+  detach(): void {
+    this.child = undefined;
+  }
+
   get root(): RootChild {
     if (this.child === undefined)
       throw new BlockError('ENODEV', `Cannot use ${this.label}: it has no root node`);
     return this.child;
+  }
+
+  failed(operation: 'read' | 'write', error: unknown): void {
+    this.counters.failed += 1;
+    this.onError?.(operation, error);
   }
 
   /** No request may be sent to the graph now. The fast path asks this. */

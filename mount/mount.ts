@@ -52,6 +52,10 @@ export interface Mounted {
   unmount(lazy?: boolean): Promise<void>;
   /** Ends a mount that was detached while in use, once what is under way is answered: its users get errors from then on. */
   stop(): void;
+  /** Whether anybody has the disk open. */
+  isUsed(file: BlockFile): boolean;
+  /** Whether somebody has it open by kernel passthrough: what is read and written does not come here. */
+  isPassed(file: BlockFile): boolean;
   /** The content of [offset, offset + length) or the size has changed by other ways: the kernel drops what it cached. */
   invalidate(file: BlockFile, offset?: number, length?: number): Promise<void>;
 }
@@ -113,6 +117,8 @@ async function serve(device: FuseDevice, parts: Parts): Promise<Mounted> {
     stop: () => {
       session.stop();
     },
+    isUsed: (file) => passthrough.isUsed(file),
+    isPassed: (file) => passthrough.isOpen(file),
     invalidate: (file, offset = 0, length = 0) => invalidate(session, file, { offset, length }),
   };
 }

@@ -46,8 +46,14 @@ export class Passthrough {
     this.device.closeBacking(state.backingId);
   }
 
+  /** Whether the kernel does its I/O now. */
   isOpen(file: BlockFile): boolean {
     return (this.states.get(file)?.backingId ?? 0) !== 0;
+  }
+
+  /** Whether anybody has it open, passed through or not. */
+  isUsed(file: BlockFile): boolean {
+    return this.states.has(file);
   }
 
   private register(file: BlockFile): number {

@@ -146,7 +146,7 @@ export class Session {
       this.replies.data(this.io, length);
       return length >>> 16;
     } catch (error) {
-      this.fail(file, error);
+      this.fail(file, 'read', error);
       return 0;
     }
   }
@@ -157,13 +157,13 @@ export class Session {
       if (length < 0) void this.writeLater(file);
       else this.replies.written(this.io, length);
     } catch (error) {
-      this.fail(file, error);
+      this.fail(file, 'write', error);
     }
     return 0;
   }
 
-  private fail(file: BlockFile, error: unknown): void {
-    file.export.counters.failed += 1;
+  private fail(file: BlockFile, operation: 'read' | 'write', error: unknown): void {
+    file.export.failed(operation, error);
     this.replies.failure(uniqueOf(this.io), this.io, error);
   }
 
@@ -177,7 +177,7 @@ export class Session {
       const length = await file.export.run(request, (root) => read(file, root, buffer, range));
       this.replies.dataFor(request.unique, buffer, length);
     } catch (error) {
-      file.export.counters.failed += 1;
+      file.export.failed('read', error);
       this.replies.failure(request.unique, buffer, error);
     }
     this.pool.give(buffer);
@@ -192,7 +192,7 @@ export class Session {
       const length = await file.export.run(request, (root) => write(file, root, buffer, job));
       this.replies.writtenFor(request.unique, buffer, length);
     } catch (error) {
-      file.export.counters.failed += 1;
+      file.export.failed('write', error);
       this.replies.failure(request.unique, buffer, error);
     }
     this.pool.give(buffer);

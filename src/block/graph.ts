@@ -138,13 +138,17 @@ export class Graph {
   /** Hands out a door to a node. Throws, nothing changed, when the permissions conflict with those of others. */
   attachRoot(node: Node, request: RootRequest): Child {
     const { hooks } = request;
-    const parent: ChildParent = {
-      label: request.label ?? `export "${request.name}"`,
-      parentNode: undefined,
-      drainBegin: () => hooks?.drainBegin?.(),
-      drained: async () => hooks?.drained?.(),
-      drainEnd: () => hooks?.drainEnd?.(),
-    };
+    const label = request.label ?? `export "${request.name}"`;
+    const parent: ChildParent =
+      hooks === undefined
+        ? { label, parentNode: undefined }
+        : {
+            label,
+            parentNode: undefined,
+            drainBegin: () => hooks.drainBegin?.(),
+            drained: async () => hooks.drained?.(),
+            drainEnd: () => hooks.drainEnd?.(),
+          };
     const pair = { used: request.used ?? 0, shared: request.shared ?? ALL_PERMISSIONS };
     const child = this.attach(node, { name: request.name, parent, roles: Role.primary }, pair);
     this.roots.add(child);

@@ -47,7 +47,9 @@ async function setUp(
   undo.push(async () => {
     removePrivateFolder(mountpoint);
   });
-  const { mount } = await launchServer(mountRequest(image, mountpoint, { ...options }));
+  const { mounts } = await launchServer(mountRequest(image, mountpoint, { ...options }));
+  const [mount] = mounts;
+  if (mount === undefined) throw new BlockError('EIO', `Cannot attach "${image}": it was not mounted`);
   undo.push(() => unmount(mountpoint, true));
   const file = diskFile(mount.file, options.partition, image);
   const readOnly = mount.readOnly;

@@ -97,15 +97,16 @@ export const mountCommand = defineCommand({
     { command: 'blockfuse mount -U vm.qcow2 /mnt/vm', text: 'Look at the disk of a VM that runs' },
   ],
   run: async ({ arguments: [image = '', mountpoint = ''], options, mountWords }) => {
-    const request = { ...serveRequest(image, mountpoint, options), mountWords };
+    const request = serveRequest(image, mountpoint, options, mountWords);
     if (options.foreground) {
       const { serveForeground } = await import('./server/serve.ts');
       return serveForeground(request);
     }
     const { launchServer } = await import('./server/launch.ts');
-    const { mount, pid } = await launchServer(request);
+    const { mounts, pid } = await launchServer(request);
+    const [mount] = mounts;
     if (options.json) printJson({ ...mount, pid });
-    else print(mount.file);
+    else print(mount?.file ?? '');
     return 0;
   },
 });
@@ -114,34 +115,49 @@ export const mountCommand = defineCommand({
 export function mountRequest(image: string, mountpoint: string, given: Partial<MountValues>): ServeRequest {
   const defaults: Record<string, unknown> = {};
   for (const [name, { schema }] of Object.entries(OPTIONS)) defaults[name] = v.parse(schema, undefined);
-  return { ...serveRequest(image, mountpoint, { ...(defaults as MountValues), ...given }), mountWords: [] };
+  return serveRequest(image, mountpoint, { ...(defaults as MountValues), ...given }, []);
 }
 
 function serveRequest(
   image: string,
   mountpoint: string,
   values: MountValues,
-): Omit<ServeRequest, 'mountWords'> {
+  mountWords: readonly string[],
+): ServeRequest {
   const readOnly = values['read-only'] || values['force-share'];
   const { cache, writeThrough } = cacheOptions(values.cache);
   const node = nodeNameFor(image, values['node-name']);
-  return {
-    image: {
-      ...exclusively(imageTree(image, values, absoluteName)),
-      ...parseKeyValues(values.options),
-      ...cache,
-      'node-name': node,
-      'read-only': readOnly,
-      discard: values.discard,
-      'detect-zeroes': values['detect-zeroes'],
-    },
-    imageName: imageName(image),
-    gate: gatePolicy(values),
+  const name = imageName(image);
+  const options = {
+    ...exclusively(imageTree(image, values, absoluteName)),
+    ...parseKeyValues(values.options),
+    ...cache,
+    'node-name': node,
+    'read-only': readOnly,
+    discard: values.discard,
+    'detect-zeroes': values['detect-zeroes'],
+  };
+  const spec = {
+    id: 'mount',
+    nodeName: node,
     mountpoint: path.resolve(mountpoint),
-    readOnly,
+    writable: readOnly ? false : ('auto' as const),
     growable: values.growable,
     allowOther: values['allow-other'],
     writeThrough,
+    passthrough: true,
+    mountWords,
+    imageName: name,
+  };
+  return {
+    title: `mount "${name}"`,
+    words: [name, spec.mountpoint],
+    steps: [
+      { kind: 'blockdev', options },
+      { kind: 'export', spec },
+    ],
+    gate: gatePolicy(values),
+    endsWithLastExport: true,
     pidFile: values['pid-file'] === undefined ? undefined : path.resolve(values['pid-file']),
   };
 }

@@ -2,17 +2,23 @@ import { DRIVERS } from '../../drivers/index.ts';
 import { Gate } from '../block/gate.ts';
 import type { GatePolicy } from '../block/gate.ts';
 import { Graph } from '../block/graph.ts';
+import type { GraphSetup } from '../block/graph.ts';
 import { fileKind } from '../sys/file.ts';
 import { siblings } from '../sys/folders.ts';
 import { realPath } from '../sys/paths.ts';
 
 /** An empty graph with all drivers, on this machine's files. */
-export function makeGraph(policy: Partial<GatePolicy>, warn: (message: string) => void): Graph {
+export function makeGraph(
+  policy: Partial<GatePolicy>,
+  warn: (message: string) => void,
+  event?: GraphSetup['event'],
+): Graph {
   return new Graph({
     drivers: DRIVERS,
     gate: new Gate({ ...policy, realPath }),
     protocolFor: (filename) => (fileKind(filename) === 'block' ? 'host_device' : 'file'),
     siblings,
     warn,
+    ...(event === undefined ? {} : { event }),
   });
 }

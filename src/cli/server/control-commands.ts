@@ -1,19 +1,23 @@
-import { bool, optional } from '../../block/schema.ts';
+import { bool, optional, text } from '../../block/schema.ts';
 import { BlockError } from '../../block/errors.ts';
 import { defineControlCommand } from '../../control/command.ts';
 import type { ControlCommand } from '../../control/command.ts';
-import type { MountServer } from './mount-server.ts';
+import type { Server } from './server.ts';
 
-/** Name of the command that ends a server and answers when its image is final. */
+/** Name of the command that ends a mount and answers when its image is final. */
 export const UNMOUNT = 'x-blockfuse-unmount';
 
 export interface UnmountAnswer {
   /** False: the mount is in use and was left as it is. */
   readonly ended: boolean;
+  /** The server was there for this mount alone. */
+  readonly serverEnds: boolean;
+  /** What could not be written. */
+  readonly failure?: string;
 }
 
 /** What a server answers on its control socket. */
-export function controlCommands(server: MountServer): readonly ControlCommand[] {
+export function controlCommands(server: Server): readonly ControlCommand[] {
   return [
     defineControlCommand({
       name: 'query-status',
@@ -29,13 +33,17 @@ export function controlCommands(server: MountServer): readonly ControlCommand[] 
     }),
     defineControlCommand({
       name: UNMOUNT,
-      summary: 'Unmounts, flushes and closes the image, answers, and ends the server; in use: nothing of it',
-      arguments: { lazy: optional(bool('Detach a mount that is in use'), false) },
-      run: async ({ lazy }): Promise<UnmountAnswer> => ({ ended: await endUnlessBusy(server, lazy) }),
+      summary:
+        'Unmounts, flushes and answers; a server that has nothing left to show ends then; in use: nothing of it',
+      arguments: {
+        lazy: optional(bool('Detach a mount that is in use'), false),
+        mountpoint: optional(text('Which one; all of them when left out')),
+      },
+      run: async ({ lazy, mountpoint }) => unmount(server, lazy, mountpoint),
     }),
     defineControlCommand({
       name: 'quit',
-      summary: 'Ends the server, and with it the mount',
+      summary: 'Ends the server, and with it every mount',
       arguments: {},
       run: async () => {
         setImmediate(() => void server.end(true).catch(() => undefined));
@@ -45,12 +53,16 @@ export function controlCommands(server: MountServer): readonly ControlCommand[] 
   ];
 }
 
-async function endUnlessBusy(server: MountServer, lazy: boolean): Promise<boolean> {
+async function unmount(server: Server, lazy: boolean, mountpoint?: string): Promise<UnmountAnswer> {
+  const { exports } = server;
+  const disks = mountpoint === undefined ? exports.all : exports.at(mountpoint);
+  const ends = server.endsWithout(disks.length);
   try {
-    await server.end(lazy);
-    return true;
+    if (ends) await server.end(lazy);
+    else await exports.removeAll(disks, lazy);
+    return { ended: true, serverEnds: ends };
   } catch (error) {
-    if (error instanceof BlockError && error.code === 'EBUSY') return false;
-    throw error;
+    if (error instanceof BlockError && error.code === 'EBUSY') return { ended: false, serverEnds: false };
+    return { ended: true, serverEnds: ends, failure: error instanceof Error ? error.message : String(error) };
   }
 }

@@ -17,7 +17,7 @@ type Failed = Extract<ServeReport, { type: 'failed' }>;
 export async function launchServer(request: ServeRequest): Promise<Ready> {
   const log = openServerLog();
   // The arguments after the first are for people who read the list of processes.
-  const [program, argv] = selfCommand([SERVE, request.imageName, request.mountpoint]);
+  const [program, argv] = selfCommand([SERVE, ...request.words]);
   const child = spawn(program, argv, {
     cwd: '/',
     detached: true,
@@ -28,7 +28,7 @@ export async function launchServer(request: ServeRequest): Promise<Ready> {
   if (report?.type === 'ready') return report;
   const said = discardServerLog(log.path);
   if (report !== undefined) throw new BlockError(report.code as ErrnoCode, report.message);
-  throw new BlockError('EIO', `Cannot mount "${request.imageName}": the server ended early\n${said}`);
+  throw new BlockError('EIO', `Cannot ${request.title}: the server ended early\n${said}`);
 }
 
 /** What became of the start; undefined when the server ended without a word. */

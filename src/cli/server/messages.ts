@@ -2,27 +2,47 @@
 import type { GatePolicy } from '../../block/gate.ts';
 import type { ServedMount } from '../../sys/running-servers.ts';
 
-/** The command's only message: what to serve. All paths are absolute. */
-export interface ServeRequest {
-  /** The node to show, as an options tree. */
-  readonly image: Readonly<Record<string, unknown>>;
-  /** How the user calls the image. */
-  readonly imageName: string;
+/** One node shown at one mount point. */
+export interface ExportSpec {
+  readonly id: string;
+  readonly nodeName: string;
+  /** Absolute. On a directory the disk is the file `<node>.raw` in it; several exports may share one. */
   readonly mountpoint: string;
-  readonly gate: Pick<GatePolicy, 'follow'>;
-  readonly readOnly: boolean;
+  /** `auto`: when the node can be written. */
+  readonly writable: boolean | 'auto';
   readonly growable: boolean;
   readonly allowOther: 'auto' | 'on' | 'off';
   /** Every write is on stable storage before it is answered. */
   readonly writeThrough: boolean;
+  /** Let the kernel do the I/O itself where every byte goes to a host file as it is. */
+  readonly passthrough: boolean;
   /** Words of `-o` that are the mount's own. */
   readonly mountWords: readonly string[];
+  /** How the user calls the disk; the file name of the node when left out. */
+  readonly imageName?: string | undefined;
+}
+
+/** Something to do before the server is ready, in order. */
+export type ServeStep =
+  | { readonly kind: 'blockdev'; readonly options: Readonly<Record<string, unknown>> }
+  | { readonly kind: 'export'; readonly spec: ExportSpec };
+
+/** The command's only message: what to serve. */
+export interface ServeRequest {
+  /** What is to be done, for messages: `mount "disk.qcow2"`. */
+  readonly title: string;
+  /** Arguments that the list of processes shows. */
+  readonly words: readonly string[];
+  readonly steps: readonly ServeStep[];
+  readonly gate: Pick<GatePolicy, 'follow'>;
+  /** The end of the last export is the end of the server. */
+  readonly endsWithLastExport: boolean;
   readonly pidFile?: string | undefined;
   readonly log?: string | undefined;
 }
 
-/** From the server, until the disk can be read: any number of warnings, then one of the others. */
+/** From the server, until the disks can be read: any number of warnings, then one of the others. */
 export type ServeReport =
   | { readonly type: 'warning'; readonly message: string }
   | { readonly type: 'failed'; readonly code: string; readonly message: string }
-  | { readonly type: 'ready'; readonly pid: number; readonly mount: ServedMount };
+  | { readonly type: 'ready'; readonly pid: number; readonly mounts: readonly ServedMount[] };

@@ -17,9 +17,10 @@ const BELIEVED_MS = 1000;
 
 export interface PartitionedDisk {
   readonly graph: Graph;
-  readonly node: Node;
-  /** Reads the table. */
+  /** Reads the table; its node is the disk's, whichever that is by now. */
   readonly child: Child;
+  /** Of the disk, as its file has it. */
+  readonly name: string;
   readonly file: BlockFile;
   readonly invalidate: Invalidate;
   readonly warn: (message: string) => void;
@@ -38,6 +39,8 @@ export class PartitionFolder implements DirectorySource {
   private readonly disk: PartitionedDisk;
   private readonly windows: Windows;
   private readonly folder: Directory;
+  /** Every door that was ever opened: whoever had a partition open that went away may go on using it. */
+  private readonly opened: { readonly child: Child; readonly target: FuseExport }[] = [];
   private entries = new Map<string, Entry>();
   private readGeneration = -1;
   private readAt = 0;
@@ -66,12 +69,26 @@ export class PartitionFolder implements DirectorySource {
     return (await this.current()).size > 0 ? [{ name: this.name, inode: this.folder }] : [];
   }
 
+  /** Closes the partitions; nobody can reach them any more. Rejects with the first error. */
+  async close(): Promise<void> {
+    const { graph } = this.disk;
+    const errors: unknown[] = [];
+    for (const { child, target } of this.opened.splice(0)) {
+      target.detach();
+      const { name } = child.node;
+      await graph.detach(child).catch((error: unknown) => errors.push(error));
+      await graph.remove(name).catch((error: unknown) => errors.push(error));
+    }
+    this.entries.clear();
+    if (errors.length > 0) throw errors[0];
+  }
+
   private get name(): string {
-    return `${this.disk.node.name}.partitions`;
+    return `${this.disk.name}.partitions`;
   }
 
   private async current(): Promise<ReadonlyMap<string, Entry>> {
-    const { generation } = this.disk.node;
+    const { generation } = this.disk.child.node;
     if (generation !== this.readGeneration || Date.now() - this.readAt > BELIEVED_MS) {
       this.reading ??= this.refresh().finally(() => {
         this.reading = undefined;
@@ -82,8 +99,8 @@ export class PartitionFolder implements DirectorySource {
   }
 
   private async refresh(): Promise<void> {
-    const { node, child } = this.disk;
-    this.readGeneration = node.generation;
+    const { child } = this.disk;
+    this.readGeneration = child.node.generation;
     this.readAt = Date.now();
     const table = await readPartitionTable(child);
     this.tell(table?.warnings ?? []);
@@ -102,7 +119,8 @@ export class PartitionFolder implements DirectorySource {
   }
 
   private async open(partition: Partition): Promise<Entry> {
-    const { graph, node, file: disk } = this.disk;
+    const { graph, file: disk, child: whole } = this.disk;
+    const { node } = whole;
     const { writable, discard } = disk.export.options;
     const { offset, length } = partition;
     const options = { driver: 'raw', file: node.name, offset, size: length, 'read-only': !writable };
@@ -127,13 +145,14 @@ export class PartitionFolder implements DirectorySource {
       properties: propertiesOf(node, partition),
     });
     this.windows.add(file, offset, length);
+    this.opened.push({ child, target });
     return { partition, file };
   }
 
   private tell(warnings: readonly string[]): void {
     const text = warnings.join('; ');
     if (text !== '' && text !== this.warned)
-      this.disk.warn(`partition table of "${this.disk.node.name}": ${text}`);
+      this.disk.warn(`partition table of "${this.disk.name}": ${text}`);
     this.warned = text;
   }
 }

@@ -4,9 +4,8 @@ import { createInterface } from 'node:readline';
 import { errnoOf } from '../../block/errors.ts';
 import { nameThisProcess } from '../../sys/processes.ts';
 import { complain } from '../output.ts';
-import { mountDisk } from './mount-disk.ts';
 import type { ServeReport, ServeRequest } from './messages.ts';
-import { MountServer } from './mount-server.ts';
+import { Server } from './server.ts';
 import { selfCommand, serverEnvironment, THREADS } from './self.ts';
 
 /** Descriptor number. */
@@ -17,7 +16,7 @@ export async function serve(): Promise<number> {
   const launcher = new Launcher();
   const request = await launcher.request();
   if (request === undefined) return 1;
-  let server: MountServer;
+  let server: Server;
   try {
     server = await startServer(request, (message) => {
       launcher.tell({ type: 'warning', message });
@@ -30,7 +29,7 @@ export async function serve(): Promise<number> {
   }
   // Nobody waits for this mount any more (^C): it must not stay behind.
   if (launcher.isGone) await server.end(true).catch(() => undefined);
-  launcher.tell({ type: 'ready', pid: process.pid, mount: server.disk.mount });
+  launcher.tell({ type: 'ready', pid: process.pid, mounts: server.exports.mounts });
   await launcher.close();
   return exitWith(await server.ended);
 }
@@ -73,17 +72,16 @@ export async function serveForeground(request: ServeRequest): Promise<number> {
   const server = await startServer(request, (message) => {
     complain(`warning: ${message}`);
   });
-  process.stdout.write(`${server.disk.mount.file}\n`);
+  for (const { file } of server.exports.mounts) process.stdout.write(`${file}\n`);
   return exitWith(await server.ended);
 }
 
 /** The name by which `ps` and other programs' messages about locks know a server. */
 const NAME = 'blockfuse';
 
-async function startServer(request: ServeRequest, warn: (message: string) => void): Promise<MountServer> {
+async function startServer(request: ServeRequest, warn: (message: string) => void): Promise<Server> {
   nameThisProcess(NAME);
-  const server = new MountServer(await mountDisk(request, warn), request);
-  await server.announce();
+  const server = await Server.start(request, warn);
   process.on('unhandledRejection', complainInternal);
   // What is in memory is written back as far as it goes: better than to die with it.
   process.once('uncaughtException', (error) => {

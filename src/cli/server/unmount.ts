@@ -43,10 +43,12 @@ async function endServer(server: RunningServer, path: string, lazy: boolean): Pr
     );
   }
   try {
-    const answer = await askToEnd(connection, lazy);
+    const answer = await askToEnd(connection, path, lazy);
     if (answer?.return?.ended === false) throw withUsers(new BlockError('EBUSY', 'in use'), path);
-    while (isAlive(server)) await sleep(5);
     if (answer?.error !== undefined) throw new BlockError('EIO', answer.error.desc, { path });
+    while (answer?.return?.serverEnds !== false && isAlive(server)) await sleep(5);
+    const failure = answer?.return?.failure;
+    if (failure !== undefined) throw new BlockError('EIO', failure, { path });
   } finally {
     connection.close();
   }
@@ -58,11 +60,15 @@ interface Answer {
 }
 
 /** What the server says; undefined when it was ending already and hung up. */
-async function askToEnd(connection: ControlConnection, lazy: boolean): Promise<Answer | undefined> {
+async function askToEnd(
+  connection: ControlConnection,
+  mountpoint: string,
+  lazy: boolean,
+): Promise<Answer | undefined> {
   await connection.line();
   connection.send(`${JSON.stringify({ execute: 'qmp_capabilities' })}\n`);
   await connection.line();
-  connection.send(`${JSON.stringify({ execute: UNMOUNT, arguments: { lazy } })}\n`);
+  connection.send(`${JSON.stringify({ execute: UNMOUNT, arguments: { lazy, mountpoint } })}\n`);
   const line = await connection.line();
   return line === undefined ? undefined : (JSON.parse(line) as Answer);
 }
