@@ -25,6 +25,13 @@ export class Places {
     return this.free.length === 0;
   }
 
+  /** Forgets every free place: from here on the file was looked through again. */
+  reset(end: number): void {
+    this.end = end;
+    this.free.length = 0;
+    this.freed = [];
+  }
+
   take(): number {
     const place = this.free.pop();
     if (place !== undefined) return place;

@@ -2,18 +2,25 @@
  * Power loss at any moment, for vdi, vpc and vhdx: of the writes that were not flushed any part may be in the file.
  * What the disk had acknowledged with a flush must be there; of later writes a sector has the old or a new content.
  */
+import { join } from 'node:path';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import { vdiDriver } from '../../drivers/format/vdi/driver.ts';
 import { vhdxDriver } from '../../drivers/format/vhdx/driver.ts';
 import { vpcDriver } from '../../drivers/format/vpc/driver.ts';
+import { fileDriver } from '../../drivers/protocol/file.ts';
 import type { Child } from '../../src/block/child.ts';
 import type { Driver, RequestDriver } from '../../src/block/driver.ts';
 import { defineDriver } from '../../src/block/driver.ts';
 import { Graph } from '../../src/block/graph.ts';
 import { limits } from '../../src/block/limits.ts';
+import { ALL_PERMISSIONS, Permission } from '../../src/block/permissions.ts';
+import { exercise, verify } from '../helpers/exercise.ts';
+import { childDisk } from '../helpers/graph.ts';
+import { ModelDisk } from '../helpers/model-disk.ts';
 import { Random, rounds, seed } from '../helpers/random.ts';
-import { hold, MIB, release } from './small-image.ts';
+import { tempDir } from '../helpers/temp-dir.ts';
+import { createImage, hold, MIB, release } from './small-image.ts';
 
 const SECTOR = 512;
 const SIZE = 3 * MIB;
@@ -227,6 +234,40 @@ for (const [name, driver, options] of KINDS) {
       await release(rig.graph, child);
     }
     t.pass();
+  });
+}
+
+for (const [name, driver, options] of KINDS) {
+  test(`${name}: reopened read-only it is whole, reopened for writing it is written to soundly`, async (t) => {
+    const random = new Random(seed(52));
+    const graph = new Graph({ drivers: [fileDriver, driver] });
+    t.teardown(() => graph.close());
+    const path = join(await tempDir(t), `a.${name}`);
+    await createImage(graph, driver, path, { size: SIZE, options });
+    const model = new ModelDisk(SIZE);
+    const tree = { driver: name, 'node-name': 'disk', file: { driver: 'file', filename: path } };
+    const child = await hold(graph, { ...tree, 'read-only': true });
+    for (let round = 0; round < 6; round += 1) {
+      await graph.reopen([{ node: child.node, options: { ...tree, discard: 'unmap', 'read-only': false } }]);
+      graph.setRootPermissions(child, { used: ALL_PERMISSIONS, shared: ALL_PERMISSIONS });
+      await exercise(childDisk(child, random), model, {
+        random,
+        operations: 60,
+        concurrency: 4,
+        maxLength: 400_000,
+        borders: [128 * 1024, MIB],
+      });
+      graph.setRootPermissions(child, { used: Permission.consistentRead, shared: ALL_PERMISSIONS });
+      await graph.reopen([{ node: child.node, options: { ...tree, 'read-only': true } }]);
+      await verify(child, model);
+      const other = new Graph({ drivers: [fileDriver, driver] });
+      t.teardown(() => other.close());
+      const again = await hold(other, { ...tree, 'read-only': true });
+      await verify(again, model);
+      const found = await driver.check?.(again.node.impl, { repair: 'none' });
+      t.deepEqual(found?.messages ?? [], []);
+      await release(other, again);
+    }
   });
 }
 

@@ -13,11 +13,12 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Child } from '../../../src/block/child.ts';
-import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
+import type { ImageInfo, MappingDriver, PermissionChange } from '../../../src/block/driver.ts';
 import { ZeroFlag } from '../../../src/block/driver.ts';
 import type { Extent, Placement } from '../../../src/block/extent.ts';
 import { limits } from '../../../src/block/limits.ts';
 import type { Limits } from '../../../src/block/limits.ts';
+import type { CommonOptions } from '../../../src/block/schema.ts';
 import { Places } from '../../../src/block/places.ts';
 import { mergeChanges } from '../../../src/block/table-pages.ts';
 import { Serial } from '../../../src/util/serial.ts';
@@ -25,7 +26,7 @@ import { BlockMap } from './block-map.ts';
 import { encodeField, Entry, fieldOffset, ImageType, isOverlay } from './header.ts';
 import type { VdiFieldName, VdiHeader } from './header.ts';
 import { describe } from './info.ts';
-import { gaps } from './usage.ts';
+import { gaps, readUsage } from './usage.ts';
 import type { Usage } from './usage.ts';
 
 const NO_PLACE = -1;
@@ -37,11 +38,13 @@ export class VdiImage implements MappingDriver {
   readonly header: VdiHeader;
   readonly map: BlockMap;
   readonly file: Child;
+  private readonly subject: string;
+  private writable = false;
   readonly recurseStatus: boolean;
   protected readonly places: Places;
   private readonly serial = new Serial();
   /** From here on the file was never used. */
-  private readonly freshFrom: number;
+  private freshFrom: number;
   private begun = false;
   private wantsBegin = false;
   private wantsFlush = false;
@@ -54,10 +57,11 @@ export class VdiImage implements MappingDriver {
     this.size = header.disk_size;
     this.recurseStatus = header.image_type === ImageType.fixed;
     this.limits = limits({ allocationUnit: header.block_size });
-    this.freshFrom = file.size;
     this.map = new BlockMap(file, header, subject);
-    this.places = new Places(1, Math.max(usage?.end ?? 0, 0));
-    if (usage !== undefined) for (const place of gaps(usage)) this.places.release(place);
+    this.subject = subject;
+    this.freshFrom = file.size;
+    this.places = new Places(1, 0);
+    if (usage !== undefined) this.allowWriting(usage);
   }
 
   tryMap(offset: number, max: number, out: Extent): boolean {
@@ -119,14 +123,28 @@ export class VdiImage implements MappingDriver {
     return this.serial.run(() => this.writeBack());
   }
 
-  async close(): Promise<void> {
-    await this.serial.run(() => this.writeBack());
-    if (!this.begun) return;
-    await this.serial.run(() => this.settle());
+  close(): Promise<void> {
+    return this.finish();
+  }
+
+  async reopen(common: CommonOptions): Promise<PermissionChange> {
+    const change = (commit: () => void): PermissionChange => ({ commit, abort: () => {} });
+    if (common.readOnly) {
+      if (this.writable) await this.finish();
+      return change(() => {
+        this.writable = false;
+      });
+    }
+    if (this.writable) return change(() => {});
+    const { header, subject, file } = this;
+    const usage = await readUsage(new BlockMap(file, header, subject), header, { size: file.size, subject });
+    return change(() => {
+      this.allowWriting(usage);
+    });
   }
 
   info(): Promise<ImageInfo> {
-    return Promise.resolve(describe(this.header, this.begun ? this.allocated : undefined));
+    return Promise.resolve(describe(this.header, this.begun ? this.places.end : undefined));
   }
 
   /** Makes the image ready to be written to; also at open, where nothing would ask for a place (fixed images). */
@@ -137,8 +155,20 @@ export class VdiImage implements MappingDriver {
     this.begun = true;
   }
 
-  protected get allocated(): number {
-    return this.places.end;
+  private allowWriting(usage: Usage): void {
+    this.places.reset(usage.end);
+    for (const place of gaps(usage)) this.places.release(place);
+    this.freshFrom = this.file.size;
+    this.writable = true;
+  }
+
+  /** Everything written back, no place left over: nothing more is written until the next change. */
+  private finish(): Promise<void> {
+    return this.serial.run(async () => {
+      await this.writeBack();
+      if (this.begun) await this.settle();
+      this.begun = false;
+    });
   }
 
   /** False, with the wish noted, before the first change. */

@@ -10,11 +10,12 @@
  * for a place first, and `load` begins.
  */
 import type { Child } from '../../../src/block/child.ts';
-import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
+import type { ImageInfo, MappingDriver, PermissionChange } from '../../../src/block/driver.ts';
 import { damaged } from '../../../src/block/refuse.ts';
 import type { Extent, Placement } from '../../../src/block/extent.ts';
 import { limits } from '../../../src/block/limits.ts';
 import type { Limits } from '../../../src/block/limits.ts';
+import type { CommonOptions } from '../../../src/block/schema.ts';
 import { Places } from '../../../src/block/places.ts';
 import { TablePages } from '../../../src/block/table-pages.ts';
 import { bitAt, bitRunEnd } from '../../../src/util/bits.ts';
@@ -26,6 +27,7 @@ import { describe } from './info.ts';
 import { SECTOR } from './log-entry.ts';
 import type { VhdxParts } from './parts.ts';
 import { VhdxStore } from './store.ts';
+import { endForWriting } from './writable.ts';
 
 const PAGE = 64 * 1024;
 const LSB_FIRST = false;
@@ -51,6 +53,7 @@ export class VhdxImage implements MappingDriver {
   private readonly file: Child;
   private readonly shape: Shape;
   private readonly store: VhdxStore;
+  private writable = false;
   private wantsBegin = false;
   private wantsBitmapFor: number | undefined = undefined;
   /** Byte of the file where the block that is being looked at begins. */
@@ -155,7 +158,22 @@ export class VhdxImage implements MappingDriver {
   }
 
   close(): Promise<void> {
-    return this.store.close();
+    return this.store.finish();
+  }
+
+  async reopen(common: CommonOptions): Promise<PermissionChange> {
+    const change = (commit: () => void): PermissionChange => ({ commit, abort: () => {} });
+    if (common.readOnly) {
+      if (this.writable) await this.store.finish();
+      return change(() => {
+        this.writable = false;
+      });
+    }
+    if (this.writable) return change(() => {});
+    const end = await endForWriting(this);
+    return change(() => {
+      this.allowWriting(end);
+    });
   }
 
   async readOpaque(bytes: Buffer, offset: number): Promise<void> {
@@ -175,9 +193,10 @@ export class VhdxImage implements MappingDriver {
     return Promise.resolve(describe(this.parts));
   }
 
-  /** The file is used up to `end` though it may be shorter: new blocks go behind that. */
-  reserveUpTo(end: number): void {
-    this.places.end = Math.max(this.places.end, alignUp(end, MIB));
+  /** The file is used up to `end`, though it may be shorter: new blocks go behind that. */
+  allowWriting(end: number): void {
+    this.places.reset(alignUp(Math.max(end, this.file.size), MIB));
+    this.writable = true;
   }
 
   /** False, with the wish noted, before the first change. */

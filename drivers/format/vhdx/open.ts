@@ -1,8 +1,7 @@
 import type { Child } from '../../../src/block/child.ts';
 import type { MappingDriver, OpenContext } from '../../../src/block/driver.ts';
-import { damaged, refuseImage } from '../../../src/block/refuse.ts';
+import { refuseImage } from '../../../src/block/refuse.ts';
 import { NIL_GUID } from '../../../src/util/guid.ts';
-import { alignUp } from '../../../src/util/sizes.ts';
 import { shapeOf } from './bat.ts';
 import { FILE_SIGNATURE, MIB, REGION_PLACES } from './header.ts';
 import { readHeaders } from './header-pair.ts';
@@ -17,12 +16,10 @@ import { ReplayedFile } from './overlay.ts';
 import { openParent } from './parent.ts';
 import { checkRegions, decodeRegionTable, REGION_TABLE_LENGTH } from './regions.ts';
 import type { Regions } from './regions.ts';
-import { fixedRanges, scanTable } from './scan.ts';
+import { endForWriting } from './writable.ts';
 
 /** A log is read whole to be replayed: bounded. */
 const LOG_MAX = 64 * MIB;
-/** A larger table is not looked through before writing. */
-const SCAN_MAX = 64 * MIB;
 
 export async function open(context: OpenContext<unknown>): Promise<MappingDriver> {
   const { subject, common } = context;
@@ -48,7 +45,7 @@ export async function open(context: OpenContext<unknown>): Promise<MappingDriver
   const parts: VhdxParts = { file, overlay, headers, regions, metadata, subject, logState };
   const image =
     metadata.leaveAllocated && !metadata.hasParent ? new VhdxImage(parts) : new SparseVhdxImage(parts);
-  if (!common.readOnly && regions.bat.length <= SCAN_MAX) await checkForWriting(image);
+  if (!common.readOnly) image.allowWriting(await endForWriting(image));
   return image;
 }
 
@@ -137,20 +134,4 @@ async function applyReplay(file: Child, headers: HeaderPair, replay: Replay): Pr
   }
   await file.flush();
   await headers.update({ log_guid: NIL_GUID });
-}
-
-async function checkForWriting(image: VhdxImage): Promise<void> {
-  const { parts, bat } = image;
-  const { log_offset: offset, log_length: length } = parts.headers.current;
-  const size = alignUp(parts.file.size, MIB);
-  const { messages, end } = await scanTable(
-    bat,
-    fixedRanges(parts.regions, { offset, length }),
-    Number.POSITIVE_INFINITY,
-  );
-  const [first] = messages;
-  if (first !== undefined) throw damaged(parts.subject, first, 'must be sound for writing');
-  if (end > size + 256 * MIB)
-    throw damaged(parts.subject, `a block ends at ${end}`, `must be inside the file of ${size} bytes`);
-  image.reserveUpTo(end);
 }

@@ -45,11 +45,13 @@ export class VhdxStore {
     return this.serial.run(() => this.writeBack());
   }
 
-  close(): Promise<void> {
+  /** Everything in its place, nothing to replay: nothing more is written until the next change. */
+  finish(): Promise<void> {
     return this.serial.run(async () => {
       await this.writeBack();
       await this.cutEnd();
       await this.log.retire();
+      this.begun = false;
     });
   }
 

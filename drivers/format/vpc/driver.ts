@@ -1,3 +1,4 @@
+import type { Child } from '../../../src/block/child.ts';
 import type { MappingDriver, OpenContext } from '../../../src/block/driver.ts';
 import { defineDriver } from '../../../src/block/driver.ts';
 import { Role } from '../../../src/block/permissions.ts';
@@ -7,14 +8,17 @@ import type { OptionsOf } from '../../../src/block/schema.ts';
 import { alignUp } from '../../../src/util/sizes.ts';
 import { create, CREATE_OPTIONS } from './create.ts';
 import { diskSize } from './disk-size.ts';
+import { SectorBitmaps } from './bitmaps.ts';
 import { checkHeader, decodeHeader, HEADER_LENGTH } from './dynamic-header.ts';
+import type { DynamicHeader } from './dynamic-header.ts';
 import { findFooter } from './find-footer.ts';
 import type { FoundFooter } from './find-footer.ts';
 import { FixedImage } from './fixed.ts';
 import { COOKIE, DiskType, FOOTER_LENGTH, isFooter } from './footer.ts';
 import type { Footer } from './footer.ts';
 import { DynamicImage, VpcImage } from './image.ts';
-import type { VpcParts } from './image.ts';
+import { forWriting } from './parts.ts';
+import type { VpcParts } from './parts.ts';
 import { openParent } from './parent.ts';
 
 const OPTIONS = {
@@ -44,13 +48,22 @@ async function open(context: OpenContext<OptionsOf<typeof OPTIONS>>): Promise<Ma
     header,
     subject,
     size,
+    sizeCalculation: context.options.force_size_calc,
+    tailIsGood: found.tailAt !== undefined,
+    copyIsGood: !found.copyDamaged,
     footerAt: found.tailAt ?? alignUp(file.size, 512),
     repairs: [],
+    writable: false,
   };
-  const placed = common.readOnly ? parts : await locateFooter(parts, found);
-  if (footer.type !== DiskType.differencing) return new DynamicImage(placed);
+  const settled = common.readOnly ? parts : await forWriting(parts, blockStep(file, header));
+  if (footer.type !== DiskType.differencing) return new DynamicImage(settled);
   await openParent(context, file, header, headerBytes);
-  return new VpcImage(placed);
+  return new VpcImage(settled);
+}
+
+/** Bytes of a block with its bitmap. */
+function blockStep(file: Child, header: DynamicHeader): number {
+  return new SectorBitmaps(file, header.block_size).length + header.block_size;
 }
 
 function openFixed(
@@ -81,27 +94,6 @@ async function readHeader(context: OpenContext<unknown>, footer: Footer): Promis
   const bytes = Buffer.alloc(HEADER_LENGTH);
   await file.read(bytes, at);
   return bytes;
-}
-
-/** For writing: where the footer goes that is missing, and what is damaged and has to be written again. */
-async function locateFooter(parts: VpcParts, found: FoundFooter): Promise<VpcParts> {
-  const { file, subject } = parts;
-  const image = new VpcImage(parts);
-  const lastEnd = await image.table.check(image.blockStep);
-  const copy = found.copyDamaged ? [0] : [];
-  if (found.tailAt !== undefined) {
-    if (lastEnd > found.tailAt)
-      refuseImage(
-        subject,
-        `the last block ends at ${lastEnd}`,
-        `must be in front of the footer at ${found.tailAt}`,
-      );
-    return { ...parts, repairs: copy };
-  }
-  const damagedAt = file.size - FOOTER_LENGTH;
-  const reusable = damagedAt % 512 === 0 && lastEnd <= damagedAt;
-  const footerAt = reusable ? damagedAt : alignUp(Math.max(lastEnd, file.size), 512);
-  return { ...parts, footerAt, repairs: [...copy, footerAt] };
 }
 
 function probe(head: Buffer, _filename: string, tail: Buffer): number {

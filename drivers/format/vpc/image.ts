@@ -12,12 +12,13 @@
  * discarded block's place is used again only after that.
  */
 import type { Child } from '../../../src/block/child.ts';
-import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
+import type { ImageInfo, MappingDriver, PermissionChange } from '../../../src/block/driver.ts';
 import { ZeroFlag } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import type { Extent, Placement } from '../../../src/block/extent.ts';
 import { limits } from '../../../src/block/limits.ts';
 import type { Limits } from '../../../src/block/limits.ts';
+import type { CommonOptions } from '../../../src/block/schema.ts';
 import { Places } from '../../../src/block/places.ts';
 import { mergeChanges } from '../../../src/block/table-pages.ts';
 import { bitRunEnd, bitAt } from '../../../src/util/bits.ts';
@@ -26,10 +27,10 @@ import { alignDown, alignUp } from '../../../src/util/sizes.ts';
 import { SectorBitmaps } from './bitmaps.ts';
 import type { BitmapChange } from './bitmaps.ts';
 import { BlockTable, NO_PLACE, PLACE_LIMIT } from './block-table.ts';
-import type { DynamicHeader } from './dynamic-header.ts';
-import type { Footer } from './footer.ts';
 import { DiskType, encodeFooter, FOOTER_LENGTH } from './footer.ts';
 import { describe } from './info.ts';
+import { forWriting, refuseOtherSize } from './parts.ts';
+import type { VpcParts } from './parts.ts';
 
 const SECTOR = 512;
 const MSB_FIRST = true;
@@ -43,18 +44,6 @@ interface Allocation {
   readonly place: number;
 }
 
-export interface VpcParts {
-  readonly file: Child;
-  readonly footer: Footer;
-  readonly header: DynamicHeader;
-  readonly subject: string;
-  readonly size: number;
-  /** Where the footer stands, or has to be written. */
-  readonly footerAt: number;
-  /** Places of footers that are damaged or missing: written with the first flush. None for an image only read. */
-  readonly repairs: readonly number[];
-}
-
 export class VpcImage implements MappingDriver {
   readonly family = 'mapping';
   readonly limits: Limits;
@@ -62,15 +51,18 @@ export class VpcImage implements MappingDriver {
   readonly table: BlockTable;
   protected readonly bitmaps: SectorBitmaps;
   protected readonly places: Places;
-  private readonly parts: VpcParts;
+  private parts: VpcParts;
   private readonly file: Child;
   private readonly unit: number;
   private readonly isOverlay: boolean;
   private readonly serial = new Serial();
   /** From here on the file was never used. */
-  private readonly freshFrom: number;
+  private freshFrom: number;
+  /** Where the footer stood when the image was settled last. */
+  private settledAt: number;
   private footerAt: number;
   private repairs: readonly number[];
+  private writable: boolean;
   private roomBlocks = 1;
   private wantsRoom = false;
   private wantsBitmap: number | undefined = undefined;
@@ -88,6 +80,8 @@ export class VpcImage implements MappingDriver {
     this.bitmaps = new SectorBitmaps(file, this.unit);
     this.footerAt = parts.footerAt;
     this.repairs = parts.repairs;
+    this.settledAt = parts.footerAt;
+    this.writable = parts.writable;
     this.freshFrom = Math.max(file.size, parts.footerAt);
     this.places = new Places(this.bitmaps.length + this.unit, parts.footerAt);
   }
@@ -180,6 +174,30 @@ export class VpcImage implements MappingDriver {
     return this.serial.run(async () => {
       await this.writeBack();
       await this.settleFooter();
+    });
+  }
+
+  async reopen(common: CommonOptions, options: unknown): Promise<PermissionChange> {
+    refuseOtherSize(this.parts, options);
+    const change = (commit: () => void): PermissionChange => ({ commit, abort: () => {} });
+    if (common.readOnly) {
+      if (!this.writable) return change(() => {});
+      await this.close();
+      return change(() => {
+        this.parts = { ...this.parts, footerAt: this.footerAt, tailIsGood: true, copyIsGood: true };
+        this.writable = false;
+      });
+    }
+    if (this.writable) return change(() => {});
+    const parts = await forWriting(this.parts, this.blockStep);
+    return change(() => {
+      this.parts = parts;
+      this.footerAt = parts.footerAt;
+      this.settledAt = parts.footerAt;
+      this.repairs = parts.repairs;
+      this.freshFrom = Math.max(this.file.size, parts.footerAt);
+      this.places.reset(parts.footerAt);
+      this.writable = true;
     });
   }
 
@@ -281,7 +299,7 @@ export class VpcImage implements MappingDriver {
   /** On close: the footer stands behind the last block, as every reader expects it, and ends the file. */
   private async settleFooter(): Promise<void> {
     this.places.trimEnd();
-    if (this.footerAt === this.parts.footerAt && this.places.end === this.footerAt) return;
+    if (this.footerAt === this.settledAt && this.places.end === this.footerAt) return;
     if (this.places.end < this.footerAt) {
       await this.file.write(encodeFooter(this.parts.footer), this.places.end);
       this.footerAt = this.places.end;
@@ -289,6 +307,7 @@ export class VpcImage implements MappingDriver {
     await this.file.flush();
     await this.file.resize(this.footerAt + FOOTER_LENGTH, true);
     await this.file.flush();
+    this.settledAt = this.footerAt;
   }
 }
 
