@@ -144,10 +144,26 @@ export interface MappingDriver extends OpenDriverBase {
   tryZero?(offset: number, length: number, mayUnmap: boolean): number | false;
   /** Releases whole allocation units. Returns the bytes handled, skipping what can't be released, or false to load. */
   tryDiscard?(offset: number, length: number): number | false;
+  /** Snapshots inside the image. Called with nothing under way above the node, one at a time. */
+  readonly snapshots?: SnapshotCapability;
+  /** Writes another name of the backing file (none: undefined) into the image; the open backing child stays as it is. */
+  changeBacking?(filename: string | undefined, format: string | undefined): Promise<void>;
   /** Whether a `data` extent may be a hole in the file below: raw, preallocated images. Then status asks there as well. */
   readonly recurseStatus?: boolean;
   /** Applied to the bytes of every `data` extent: encryption. */
   readonly codec?: DataCodec;
+}
+
+/** Snapshots that live inside an image. `idOrName`: an id first, else a name. Unknown ones reject with ENOENT. */
+export interface SnapshotCapability {
+  list(): SnapshotInfo[];
+  /** Takes one of the disk as it is now; resolves when it is on stable storage. */
+  create(name: string): Promise<SnapshotInfo>;
+  /** The disk becomes what it was then. */
+  apply(idOrName: string): Promise<void>;
+  delete(idOrName: string): Promise<void>;
+  /** The disk as it was then, read-only. */
+  view(idOrName: string): Promise<MappingDriver>;
 }
 
 /** A length-preserving transformation of stored data, in units of `unit` bytes of the node's address space. */
