@@ -35,6 +35,9 @@ export interface Reader {
 export interface Writer {
   readonly allocate: StandardAllocate | ExtendedAllocate;
   readonly zero: StandardZero | ExtendedZero;
+  readonly growth: RefcountGrowth;
+  readonly metadata: MetadataClusters;
+  readonly frees: Frees;
   readonly refcounts: Refcounts;
   readonly allocator: Allocator;
   readonly writeback: Writeback;
@@ -92,7 +95,21 @@ export async function buildWriter(
   const { extendedL2 } = image.geometry;
   const allocate = extendedL2 ? new ExtendedAllocate(writing) : new StandardAllocate(writing);
   const zero = extendedL2 ? new ExtendedZero(writing) : new StandardZero(writing);
-  return { reader, writer: { allocate, zero, refcounts, allocator, writeback, release, housekeeping } };
+  return {
+    reader,
+    writer: {
+      allocate,
+      zero,
+      growth,
+      metadata,
+      frees,
+      refcounts,
+      allocator,
+      writeback,
+      release,
+      housekeeping,
+    },
+  };
 }
 
 async function readL1(image: Image): Promise<L1Table> {

@@ -7,6 +7,7 @@ import type { Reader, Writer } from './build.ts';
 import { Incompatible } from './features.ts';
 import { checkImage } from './check/check.ts';
 import type { Image } from './image.ts';
+import { Resize } from './resize.ts';
 import type { SnapshotTable } from './snapshots.ts';
 
 export interface DiskParts {
@@ -87,6 +88,10 @@ export class Qcow2Disk implements MappingDriver {
 
   async flush(): Promise<void> {
     await this.writer?.writeback.flush();
+  }
+
+  async resize(size: number, shrink: boolean): Promise<void> {
+    await new Resize(this.image, this.reader, this.requireWriter()).run(size, shrink);
   }
 
   /** With nothing else using the disk. */

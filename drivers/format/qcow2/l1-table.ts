@@ -62,6 +62,27 @@ export class L1Table {
     this.dirtySectors.clear();
   }
 
+  /** A copy with room for more entries. */
+  grown(entries: number): Buffer {
+    const wider = Buffer.alloc(entries * 8);
+    this.bytes.copy(wider);
+    return wider;
+  }
+
+  /** The header names this table from now on; `bytes` stands at `offset` already. */
+  moveTo(bytes: Buffer, offset: number): void {
+    this.bytes = bytes;
+    this.offset = offset;
+    this.dirtySectors.clear();
+  }
+
+  /** Takes an entry's L2 table away; returns where it was, 0 without one. */
+  clear(index: number): number {
+    const offset = this.tableOffset(index);
+    if (offset !== 0) this.set(index, 0);
+    return offset;
+  }
+
   /** Points an entry at a table that only it names. */
   set(index: number, offset: number): void {
     writeU64(this.bytes, offset, index * 8);

@@ -44,6 +44,39 @@ export class RefcountGrowth {
     return this.running;
   }
 
+  /**
+   * Takes neighbouring clusters, more than a refcount block counts if it must be: behind everything that is counted.
+   * Returns the first one's number.
+   */
+  async reserve(clusters: number): Promise<number> {
+    let first = 0;
+    await this.parts.writeback().exclusively(async () => {
+      first = await this.reserveAtEnd(clusters);
+    });
+    return first;
+  }
+
+  private async reserveAtEnd(clusters: number): Promise<number> {
+    const { blockEntries, clusterSize } = this.image.geometry;
+    const { table } = this.parts.refcounts;
+    const blocks = Math.ceil(clusters / (blockEntries - 1));
+    let index = table.length;
+    while (index > 0 && table.blockOffset(index - 1) === 0) index -= 1;
+    if (index + blocks > table.length) {
+      await this.moveTable(blocks);
+      return this.reserveAtEnd(clusters);
+    }
+    const first = index * blockEntries;
+    for (let number = 0; number < blocks + clusters; number += 1) this.parts.metadata.refuse(first + number);
+    for (let block = 0; block < blocks; block += 1) {
+      const offset = (first + block) * clusterSize;
+      await this.image.file.write(this.blockBytes(block, blocks + clusters), offset);
+    }
+    for (let block = 0; block < blocks; block += 1) table.set(index + block, (first + block) * clusterSize);
+    this.parts.metadata.add(first * clusterSize, blocks * clusterSize, 'a refcount block');
+    return first + blocks;
+  }
+
   private async grow(cluster: number): Promise<void> {
     const { refcounts } = this.parts;
     const block = Math.floor(cluster / this.image.geometry.blockEntries);
@@ -73,11 +106,11 @@ export class RefcountGrowth {
    *
    *   old range | block 0 .. block B-1 | table, T clusters | free
    */
-  private async moveTable(): Promise<void> {
+  private async moveTable(spare = 0): Promise<void> {
     const { image } = this;
     const { blockEntries, clusterSize } = image.geometry;
     const { table } = this.parts.refcounts;
-    const { clusters, blocks } = this.newSize();
+    const { clusters, blocks } = this.newSize(spare);
     const first = table.length * blockEntries;
     for (let index = 0; index < blocks + clusters; index += 1) this.parts.metadata.refuse(first + index);
     const bytes = table.grown(clusters * clusterSize);
@@ -117,11 +150,11 @@ export class RefcountGrowth {
     frees.add(old.offset / clusterSize, Math.ceil(old.length / clusterSize), 'other');
   }
 
-  /** Clusters of a table half as large again, and the new blocks that count it and themselves. */
-  private newSize(): { clusters: number; blocks: number } {
+  /** Clusters of a table half as large again and with `spare` entries, and the new blocks that count it and themselves. */
+  private newSize(spare: number): { clusters: number; blocks: number } {
     const { blockEntries, clusterSize } = this.image.geometry;
     const { length } = this.parts.refcounts.table;
-    let entries = Math.ceil(length * 1.5);
+    let entries = Math.ceil(length * 1.5) + spare;
     for (;;) {
       const clusters = alignUp(entries * 8, clusterSize) / clusterSize;
       const blocks = Math.ceil(clusters / (blockEntries - 1));
@@ -129,8 +162,8 @@ export class RefcountGrowth {
         const what = `the refcount table would take ${clusters * clusterSize} bytes, must be at most ${TABLE_MAX}`;
         throw new BlockError('EFBIG', `Cannot grow image "${this.image.subject}": ${what}`);
       }
-      if ((clusters * clusterSize) / 8 >= length + blocks) return { clusters, blocks };
-      entries = length + blocks;
+      if ((clusters * clusterSize) / 8 >= length + blocks + spare) return { clusters, blocks };
+      entries = length + blocks + spare;
     }
   }
 

@@ -117,6 +117,14 @@ export class TableCache {
     this.last = undefined;
   }
 
+  /** Drops a table though it may be dirty: what it describes is gone. Not while a writeback runs. */
+  forget(key: number): void {
+    const table = this.tables.get(key);
+    if (table === undefined) return;
+    this.dirtyTables.delete(table);
+    this.drop(table);
+  }
+
   /** Forgets everything; only when nothing is dirty or pinned. */
   clear(): void {
     this.tables.clear();

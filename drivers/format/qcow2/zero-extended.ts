@@ -53,6 +53,17 @@ export class ExtendedZero {
     return Math.min(length, done);
   }
 
+  /** Makes a whole cluster unallocated, whatever shows through then: it is past the end of the disk. */
+  tryDrop(offset: number, length: number): number | false {
+    const hole = this.parts.l2.holeLength(offset, length);
+    if (hole > 0) return hole;
+    const { clusterSize } = this.parts.image.geometry;
+    const part = this.tryPart(offset, clusterSize);
+    if (part === undefined) return false;
+    this.write(part, { allocated: 0, zeroes: 0, drops: true });
+    return Math.min(length, clusterSize);
+  }
+
   /** Bytes of whole subclusters from `offset` to at most the cluster's end; past the disk's end where that cuts one. */
   private wholeLength(offset: number, length: number): number {
     const { clusterSize, subclusterSize } = this.parts.image.geometry;

@@ -40,6 +40,16 @@ export class StandardZero {
     return this.tryEach(offset, clusters, length, (entry) => (this.isEmpty(entry) ? KEEP : this.blank()));
   }
 
+  /** Makes whole clusters unallocated, whatever shows through then: they are past the end of the disk. */
+  tryDrop(offset: number, length: number): number | false {
+    const hole = this.parts.l2.holeLength(offset, length);
+    if (hole > 0) return hole;
+    const clusters = Math.ceil(length / this.parts.image.geometry.clusterSize);
+    return this.tryEach(offset, clusters, length, (entry) =>
+      entry.kind === Kind.unallocated ? KEEP : EMPTY,
+    );
+  }
+
   /** Clusters from `offset` on that the range covers wholly; the last of the disk may reach past its end. */
   private wholeClusters(offset: number, length: number): number {
     const { clusterSize } = this.parts.image.geometry;
