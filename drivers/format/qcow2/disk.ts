@@ -27,7 +27,7 @@ export class Qcow2Disk implements MappingDriver {
   readonly image: Image;
   readonly reader: Reader;
   readonly writer: Writer | undefined;
-  private readonly snapshots: SnapshotTable;
+  private readonly snapshotTable: SnapshotTable;
   private readonly describe: () => ImageInfo;
   private readonly cleaner: NodeJS.Timeout | undefined;
 
@@ -36,7 +36,7 @@ export class Qcow2Disk implements MappingDriver {
     this.image = parts.image;
     this.reader = parts.reader;
     this.writer = parts.writer;
-    this.snapshots = parts.snapshots;
+    this.snapshotTable = parts.snapshots;
     this.describe = parts.info;
     this.limits = limits({ allocationUnit: clusterSize, discardAlignment: subclusterSize });
     this.cleaner = parts.cleanSeconds > 0 ? this.startCleaner(parts.cleanSeconds * 1000) : undefined;
