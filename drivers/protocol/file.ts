@@ -3,7 +3,7 @@ import { BlockError, errnoOf } from '../../src/block/errors.ts';
 import type { Extent } from '../../src/block/extent.ts';
 import { text } from '../../src/block/schema.ts';
 import { fileFacts, openFile, resizeFile } from '../../src/sys/file.ts';
-import { punchHole, seekData, seekHole, zeroRange } from '../../src/sys/sparse.ts';
+import { punchHole, reserve, seekData, seekHole, zeroRange } from '../../src/sys/sparse.ts';
 import type { HostOptions } from './host/disk.ts';
 import { HostDisk, openDisk } from './host/disk.ts';
 import type { HostHandle } from './host/opening.ts';
@@ -91,12 +91,12 @@ class FileDisk extends HostDisk {
   }
 
   /**
-   * By writing the last zeroes, not by truncating: a write further out may be under way, and truncating would cut it off.
-   * The range being zeroed is ours, so these bytes meet nobody else's.
+   * By writing the last zero, not by truncating: a write further out may be under way, and truncating would cut it off.
+   * With O_DIRECT a whole sector would have to be written, and bytes before the range may be data: the system grows it.
    */
   private async growTo(end: number): Promise<void> {
-    const zeroes = Buffer.alloc(this.limits.requestAlignment);
-    await this.write(zeroes, end - zeroes.length, 0);
+    if (this.limits.requestAlignment === 1) await this.write(Buffer.alloc(1), end - 1, 0);
+    else await reserve(this.io, end - 1, 1, false);
   }
 }
 
