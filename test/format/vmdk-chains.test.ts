@@ -53,7 +53,7 @@ for (const create of [[], ['-o', 'zeroed_grain=on']]) {
       await release(graph, child);
       await qemuAgrees(top, model.bytes);
     }
-    t.deepEqual(await readFile(base), before, 'the parent is untouched');
+    t.true(before.equals(await readFile(base)), 'the parent is untouched');
   });
 }
 
@@ -84,7 +84,7 @@ test('vmdk: the content ID changes with the first write, not before, and is chec
   await idle.read(Buffer.alloc(4096), 0);
   await idle.flush();
   await release(graph, idle);
-  t.deepEqual(await readFile(base), before, 'nothing was written');
+  t.true(before.equals(await readFile(base)), 'nothing was written');
   await release(graph, await holdImage(graph, top));
 
   const child = await hold(graph, forWriting(base));

@@ -89,7 +89,7 @@ for (const [title, make] of [
   test(`vmdk: a ${title} extent survives power cuts`, async (t) => {
     const graph = graphWith(t, vmdkDriver);
     const folder = await tempDir(t);
-    for (let round = 0; round < rounds(2, 30); round += 1) {
+    for (let round = 0; round < rounds(1, 30); round += 1) {
       const random = new Random(seed(51) + round);
       const recorder = new Recorder();
       const { image, content, backing = {} } = await make({ graph, folder });
@@ -104,7 +104,7 @@ for (const [title, make] of [
       content.copy(model.bytes);
       const moments = await work(disk, recorder, random, model);
       await recorded.close();
-      for (let cut = 0; cut < 25; cut += 1) {
+      for (let cut = 0; cut < 20; cut += 1) {
         const end = random.between(1, recorder.events.length);
         const path = await rawFile(folder, 'cut.vmdk', recorder.afterCut(0, end, random));
         const after = await hold(graph, {

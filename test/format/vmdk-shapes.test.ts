@@ -84,7 +84,7 @@ test('vmdk: a vmfsSparse snapshot over a flat parent', async (t) => {
   await verify(child, model);
   await release(graph, child);
   await qemuAgrees(path, model.bytes);
-  t.deepEqual(await readFile(join(folder, 'vm-flat.vmdk')), base, 'the parent is untouched');
+  t.true(base.equals(await readFile(join(folder, 'vm-flat.vmdk'))), 'the parent is untouched');
 });
 
 test('vmdk: seSparse is read as qemu-img reads it, and not written', async (t) => {

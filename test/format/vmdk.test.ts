@@ -106,7 +106,7 @@ test('vmdk: disks of several extents are written across their borders', async (t
     await child.write(Buffer.alloc(3, 0x42), 2 * border - 1);
     const bytes = Buffer.alloc(300_002);
     await child.read(bytes, border - 150_001);
-    t.deepEqual(bytes, Buffer.concat([Buffer.alloc(1), Buffer.alloc(300_000, 0x41), Buffer.alloc(1)]));
+    t.true(bytes.equals(Buffer.concat([Buffer.alloc(1), Buffer.alloc(300_000, 0x41), Buffer.alloc(1)])));
     await release(graph, child);
     const reads = [
       `read -P 0x41 ${border - 150_000} 300000`,
