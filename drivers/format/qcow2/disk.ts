@@ -96,7 +96,7 @@ export class Qcow2Disk implements MappingDriver {
 
   /** With nothing else using the disk. */
   async check(options: CheckOptions): Promise<CheckResult> {
-    const { image, reader, writer, snapshots } = this;
+    const { image, reader, writer, snapshotTable: snapshots } = this;
     await writer?.writeback.flush();
     await writer?.release.idle();
     await writer?.writeback.flushAll();
