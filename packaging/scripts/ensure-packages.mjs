@@ -14,6 +14,9 @@ export const TEST_TOOLS = {
   fusermount3: 'fuse3',
   losetup: 'mount',
   fstrim: 'util-linux',
+  mandoc: 'mandoc',
+  zsh: 'zsh',
+  fish: 'fish',
   nbdkit: 'nbdkit',
   nbdcopy: 'libnbd-bin',
 };

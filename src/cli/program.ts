@@ -7,6 +7,7 @@ import { UsageError } from './command.ts';
 import { COMMANDS } from './commands.ts';
 import { parseFuseStyle } from './mount-options.ts';
 import { complain, complainOf } from './output.ts';
+import { HELP_OPTION, MOUNT_OPTION, PROGRAM_SUMMARY, VERSION_OPTION } from './standard-options.ts';
 import { VERSION } from './version.ts';
 
 /** The exit code: 0 done, 1 failed, 2 the command line is wrong. */
@@ -31,9 +32,9 @@ function withImpliedMount(argv: readonly string[]): string[] {
 
 function buildParser(outcome: { code: number }): Parser {
   const parser = new Parser('blockfuse')
-    .description('Mounts virtual disk images as flat files.')
-    .version(VERSION, '-V, --version', 'Print the version')
-    .helpOption('-h, --help', 'Show help')
+    .description(`${PROGRAM_SUMMARY}.`)
+    .version(VERSION, VERSION_OPTION.flags, VERSION_OPTION.summary)
+    .helpOption(HELP_OPTION.flags, HELP_OPTION.summary)
     .helpCommand('help [command]', 'Show help for a command')
     .showSuggestionAfterError()
     .exitOverride()
@@ -54,12 +55,7 @@ function addCommand(program: Parser, command: Command, outcome: { code: number }
   }
   for (const [name, option] of Object.entries(command.options)) parser.addOption(parserOption(name, option));
   if (command.mountOptions === true) {
-    parser.option(
-      '-o <options>',
-      'Options as mount(8) gives them: key=value, separated by commas',
-      collect,
-      [],
-    );
+    parser.option(MOUNT_OPTION.flags, MOUNT_OPTION.summary, collect);
   }
   parser.addHelpText('after', examples(command));
   parser.action(async (...given: readonly unknown[]) => {
