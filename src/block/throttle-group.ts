@@ -1,10 +1,11 @@
 /**
- * Nodes that share one set of limits. Requests pass at once while the buckets allow; else they wait in the queue of their
+ * Nodes that share one set of limits. Requests pass at once while the buckets allow; else they wait in the queues of their
  * member, reads and writes apart. Of the members with something waiting, the one that has had the least so far is next:
  *
  *     member a: [w][w][w]  served 3.1 s worth            member b: [w]  served 2.9 s worth  <- next
  *
- * A member that comes back after a pause starts at the share of the others: it has no claim on what it did not use.
+ * A member that comes back after a pause starts near the share of the others: it has no claim on what it did not use, but
+ * for the moment that it takes to send the next request.
  */
 import { BlockError } from './errors.ts';
 import type { GraphObject, ObjectType } from './objects.ts';
@@ -14,6 +15,8 @@ import { BUCKETS, GROUP_ENTRIES, LIMIT_ENTRIES, limitValues, throttleLimits } fr
 import { LeakyBucket } from '../util/leaky-bucket.ts';
 
 const TYPE = 'throttle-group';
+/** Seconds' worth of the limits. */
+const CREDIT = 0.1;
 
 interface Waiting {
   readonly bytes: number;
@@ -82,7 +85,9 @@ export class ThrottleGroup implements GraphObject {
   readonly type = TYPE;
   readonly id: string;
   readonly members = new Set<ThrottleMember>();
-  private readonly timers = new Map<Direction, NodeJS.Timeout>();
+  /** Set while requests wait. */
+  private timer: NodeJS.Timeout | undefined = undefined;
+  private hasTotal = false;
   private buckets: Readonly<Record<BucketName, LeakyBucket>>;
   private current: ThrottleLimits;
 
@@ -90,6 +95,7 @@ export class ThrottleGroup implements GraphObject {
     this.id = id;
     this.current = limits;
     this.buckets = makeBuckets(limits);
+    this.hasTotal = hasTotal(limits);
   }
 
   get limits(): ThrottleLimits {
@@ -107,12 +113,14 @@ export class ThrottleGroup implements GraphObject {
   configure(limits: ThrottleLimits): void {
     this.current = limits;
     this.buckets = makeBuckets(limits);
-    this.pump('read');
-    this.pump('write');
+    this.hasTotal = hasTotal(limits);
+    this.pump();
   }
 
+  /** Not past those who wait, unless what they wait for is no concern of this request. */
   mayPass(direction: Direction): boolean {
-    return !this.timers.has(direction) && this.wait(direction) === 0;
+    if (this.timer !== undefined && (this.hasTotal || this.isWaitedFor(direction))) return false;
+    return this.wait(direction) === 0;
   }
 
   account(member: ThrottleMember, direction: Direction, bytes: number): void {
@@ -132,11 +140,11 @@ export class ThrottleGroup implements GraphObject {
   }
 
   async enqueue(member: ThrottleMember, direction: Direction, bytes: number): Promise<void> {
-    if (isIdle(member)) member.served = Math.max(member.served, this.leastServed());
+    if (isIdle(member)) member.served = Math.max(member.served, this.leastServed() - CREDIT);
     const passed = new Promise<void>((go) => {
       member.queues[direction].push({ bytes, go });
     });
-    this.pump(direction);
+    this.pump();
     return passed;
   }
 
@@ -169,33 +177,41 @@ export class ThrottleGroup implements GraphObject {
     return wait;
   }
 
+  private isWaitedFor(direction: Direction): boolean {
+    for (const { queues } of this.members) if (queues[direction].length > 0) return true;
+    return false;
+  }
+
   /** Lets pass what may, and comes back when the next may. */
-  private pump(direction: Direction): void {
-    clearTimeout(this.timers.get(direction));
-    this.timers.delete(direction);
-    for (let next = this.next(direction); next !== undefined; next = this.next(direction)) {
-      const wait = this.wait(direction);
-      if (wait > 0) {
-        this.timers.set(
-          direction,
-          setTimeout(() => this.pump(direction), Math.ceil(wait)),
-        );
-        return;
-      }
-      const request = next.queues[direction].shift();
-      if (request === undefined) return;
-      this.account(next, direction, request.bytes);
-      request.go();
+  private pump(): void {
+    clearTimeout(this.timer);
+    this.timer = undefined;
+    for (;;) {
+      const wait = this.passOne();
+      if (wait === 0) continue;
+      if (Number.isFinite(wait)) this.timer = setTimeout(() => this.pump(), Math.ceil(wait));
+      return;
     }
   }
 
-  private next(direction: Direction): ThrottleMember | undefined {
-    let best: ThrottleMember | undefined;
+  /** 0 when a request has passed, else the milliseconds until one may; without end when none waits. */
+  private passOne(): number {
+    const waits = { read: this.wait('read'), write: this.wait('write') };
+    let best: { readonly member: ThrottleMember; readonly direction: Direction } | undefined;
+    let soonest = Infinity;
     for (const member of this.members) {
-      if (member.queues[direction].length === 0) continue;
-      if (best === undefined || member.served < best.served) best = member;
+      for (const direction of ['read', 'write'] as const) {
+        if (member.queues[direction].length === 0) continue;
+        soonest = Math.min(soonest, waits[direction]);
+        if (waits[direction] > 0 || (best !== undefined && best.member.served <= member.served)) continue;
+        best = { member, direction };
+      }
     }
-    return best;
+    const request = best?.member.queues[best.direction].shift();
+    if (best === undefined || request === undefined) return soonest;
+    this.account(best.member, best.direction, request.bytes);
+    request.go();
+    return 0;
   }
 
   /** The least that anybody has had who has something waiting; the most of all when nobody has. */
@@ -204,6 +220,10 @@ export class ThrottleGroup implements GraphObject {
     if (active.length > 0) return Math.min(...active.map(({ served }) => served));
     return Math.max(0, ...[...this.members].map(({ served }) => served));
   }
+}
+
+function hasTotal({ rates }: ThrottleLimits): boolean {
+  return rates['bps-total'].average > 0 || rates['iops-total'].average > 0;
 }
 
 function isIdle({ queues }: ThrottleMember): boolean {

@@ -1,0 +1,423 @@
+/** Options trees, inheritance, reopen, replace and removal, as qemu-storage-daemon's users know them. */
+import test from 'ava';
+import type { ExecutionContext } from 'ava';
+import { logDriver } from '../../drivers/filter/log.ts';
+import { quorumDriver } from '../../drivers/filter/quorum/driver.ts';
+import { rawDriver } from '../../drivers/format/raw.ts';
+import { fileDriver } from '../../drivers/protocol/file.ts';
+import { nullCoDriver } from '../../drivers/protocol/null.ts';
+import type { Child } from '../../src/block/child.ts';
+import { defineDriver } from '../../src/block/driver.ts';
+import { BlockError } from '../../src/block/errors.ts';
+import type { Graph } from '../../src/block/graph.ts';
+import { parseFilename } from '../../src/block/filename.ts';
+import { NO_LIMITS } from '../../src/block/limits.ts';
+import { ALL_PERMISSIONS, Permission } from '../../src/block/permissions.ts';
+import type { CommonOptions } from '../../src/block/schema.ts';
+import { testGraph } from '../helpers/graph.ts';
+import { shape, violations } from './random-graph.ts';
+
+const DRIVERS = [rawDriver, nullCoDriver, fileDriver, logDriver, quorumDriver];
+const { consistentRead, write } = Permission;
+
+const refusals: readonly [string, Record<string, unknown>, RegExp][] = [
+  ['unknown driver', { driver: 'nonsense' }, /unknown driver "nonsense", known are .*raw/],
+  ['no driver', { 'node-name': 'x' }, /option "driver" is missing/],
+  ['missing child', { driver: 'raw', 'node-name': 'x' }, /node "x": driver "raw" needs a child "file"/],
+  ['unknown option', { driver: 'mem', size: 1, sise: 2 }, /driver "mem" has no option "sise", only size/],
+  [
+    'option of the wrong kind',
+    { driver: 'mem', size: 'big' },
+    /option "size" is "big", must be a size in bytes/,
+  ],
+  ['name taken', { driver: 'mem', 'node-name': 'disk' }, /a node "disk": there is one of that name already/],
+  ['bad name', { driver: 'mem', 'node-name': '1x' }, /must be a letter, then at most 30/],
+  ['no such node', { driver: 'raw', file: 'nobody' }, /Cannot find node "nobody"/],
+  [
+    'reference and options',
+    { driver: 'raw', file: 'disk', 'file.driver': 'mem' },
+    /"file" names node or value "disk" already/,
+  ],
+  [
+    'options and reference',
+    { driver: 'raw', 'file.driver': 'mem', file: 'disk' },
+    /"file": it is given twice/,
+  ],
+  ['child that is a number', { driver: 'raw', file: 7 }, /needs a child "file"/],
+  [
+    'a child that the driver has no use for',
+    { driver: 'evicting', size: 1, file: { driver: 'mem' }, backing: 'disk' },
+    /has no use for child "backing" here/,
+  ],
+  ['a prototype', { driver: 'mem', '__proto__.size': 3 }, /"__proto__.size": there is none of that name/],
+  [
+    'a prototype in JSON',
+    JSON.parse('{"driver": "mem", "__proto__": {"size": 3}}') as Record<string, unknown>,
+    /there is none of that name/,
+  ],
+  [
+    'an error deep down',
+    { driver: 'raw', file: { driver: 'raw', file: { driver: 'mem', x: 1 } } },
+    /driver "mem" has no option "x"/,
+  ],
+  ['list without items', { driver: 'quorum', 'vote-threshold': 1 }, /needs a child "children.0"/],
+  [
+    'list with a gap',
+    { driver: 'quorum', 'vote-threshold': 1, 'children.0.driver': 'mem', 'children.2.driver': 'mem' },
+    /needs a child "children.1"/,
+  ],
+];
+for (const [name, options, message] of refusals) {
+  test(`refused, and nothing stays behind: ${name}`, async (t) => {
+    const graph = testGraph(t, DRIVERS);
+    await graph.open({ driver: 'mem', 'node-name': 'disk', size: 4096 });
+    const before = shape(graph);
+    await t.throwsAsync(graph.open(options), { instanceOf: BlockError, message });
+    t.is(shape(graph), before);
+    t.is(({} as Record<string, unknown>)['size'], undefined);
+  });
+}
+
+test('children: by name, inline, dotted, nested, null, as a list', async (t) => {
+  const graph = testGraph(t, DRIVERS);
+  await graph.open({ driver: 'mem', 'node-name': 'disk', size: 4096 });
+  const byName = await graph.open({ driver: 'raw', file: 'disk' });
+  const dotted = await graph.open({
+    driver: 'raw',
+    'file.driver': 'raw',
+    'file.file.driver': 'mem',
+    'file.file.size': '8k',
+  });
+  t.is(byName.children.get('file')?.node.name, 'disk');
+  t.is(dotted.size, 8192);
+  const bare = await graph.open({
+    driver: 'evicting',
+    size: 4096,
+    'has-backing': true,
+    file: { driver: 'mem' },
+    backing: null,
+  });
+  t.is(bare.cow, undefined);
+  const mem = { driver: 'mem', size: 4096 };
+  const listed = await graph.open({ driver: 'quorum', 'vote-threshold': 2, children: [mem, 'disk', mem] });
+  t.deepEqual([...listed.children.keys()], ['children.0', 'children.1', 'children.2']);
+  t.is(listed.children.get('children.1')?.node.name, 'disk');
+  t.deepEqual(violations(graph), []);
+});
+
+test('file names: json, plain, protocols, and none of that within an option', (t) => {
+  const graph = testGraph(t, DRIVERS);
+  const rules = { drivers: graph.drivers };
+  t.deepEqual(parseFilename('json:{"driver": "mem", "size": 5}', rules), { driver: 'mem', size: 5 });
+  t.deepEqual(parseFilename('a:b', rules), { driver: 'file', filename: 'a:b' });
+  t.throws(() => parseFilename('json:[1]', rules), { message: /must be a JSON object/ });
+  t.throws(() => parseFilename('json:{', rules), { message: /Cannot read "json:\{"/ });
+});
+
+const DEFAULTS: CommonOptions = {
+  readOnly: false,
+  autoReadOnly: false,
+  forceShare: false,
+  discard: 'ignore',
+  detectZeroes: 'off',
+  cacheDirect: false,
+  cacheNoFlush: false,
+};
+
+interface Inherited {
+  readonly file?: Partial<CommonOptions>;
+  readonly backing?: Partial<CommonOptions>;
+}
+
+/** What the children of an image have when it is opened with `given`; what is not said is as by default. */
+const inherits = test.macro({
+  async exec(t: ExecutionContext, given: Record<string, unknown>, wanted: Inherited) {
+    const graph = testGraph(t, DRIVERS);
+    const node = await graph.open({
+      driver: 'evicting',
+      size: 8192,
+      'has-backing': true,
+      file: { driver: 'mem' },
+      backing: { driver: 'null-co', size: 8192 },
+      ...given,
+    });
+    const of = (name: string): CommonOptions | undefined => node.children.get(name)?.node.common;
+    t.deepEqual(of('file'), { ...DEFAULTS, discard: 'unmap', ...wanted.file });
+    t.deepEqual(of('backing'), { ...DEFAULTS, discard: 'unmap', readOnly: true, ...wanted.backing });
+  },
+  title: (name = '') => `inheritance: ${name}`,
+});
+test('by default', inherits, {}, {});
+test(
+  'cache',
+  inherits,
+  { 'cache.direct': 'on', 'cache.no-flush': true },
+  {
+    file: { cacheDirect: true, cacheNoFlush: true },
+    backing: { cacheDirect: true, cacheNoFlush: true },
+  },
+);
+test(
+  'auto-read-only, but not to backing files',
+  inherits,
+  { 'auto-read-only': true },
+  { file: { autoReadOnly: true } },
+);
+test(
+  'detect-zeroes and discard stay at the top',
+  inherits,
+  { 'detect-zeroes': 'unmap', discard: 'unmap' },
+  {},
+);
+test(
+  'a child says otherwise',
+  inherits,
+  { 'cache.direct': true, 'file.cache.direct': 'off', 'backing.read-only': 'off', 'file.discard': 'ignore' },
+  {
+    file: { discard: 'ignore' },
+    backing: { readOnly: false, cacheDirect: true },
+  },
+);
+
+test('inheritance: read-only and force-share reach the file', async (t) => {
+  const graph = testGraph(t, DRIVERS);
+  const node = await graph.open({
+    driver: 'raw',
+    'read-only': 'on',
+    'force-share': 'on',
+    'file.driver': 'mem',
+  });
+  const file = node.children.get('file')?.node.common;
+  t.deepEqual(file, { ...DEFAULTS, discard: 'unmap', readOnly: true, forceShare: true });
+});
+
+/** A medium that may be write-protected, until somebody flips the switch. */
+function switchDriver() {
+  const medium = { protected: true };
+  let readOnly = true;
+  const driver = defineDriver({
+    name: 'switch',
+    kind: 'protocol',
+    summary: 'A medium with a switch',
+    options: {},
+    children: {},
+    open({ common }) {
+      if (medium.protected && !common.readOnly && !common.autoReadOnly)
+        throw new BlockError('EACCES', 'Cannot open "medium": it is write-protected');
+      readOnly = medium.protected && !common.readOnly;
+      return Promise.resolve({
+        family: 'request',
+        size: 8192,
+        limits: NO_LIMITS,
+        get readOnly() {
+          return readOnly;
+        },
+        read: () => Promise.resolve(),
+        write: () => Promise.resolve(),
+        flush: () => Promise.resolve(),
+        close: () => Promise.resolve(),
+        reopen(next) {
+          const before = readOnly;
+          readOnly = medium.protected && !next.readOnly;
+          return Promise.resolve({
+            commit: () => undefined,
+            abort: () => {
+              readOnly = before;
+            },
+          });
+        },
+      });
+    },
+  });
+  return { driver, medium };
+}
+
+test('auto-read-only: a format over what must not be written is read-only, until reopened when it may', async (t) => {
+  const { driver, medium } = switchDriver();
+  const graph = testGraph(t, [...DRIVERS, driver]);
+  const options = { driver: 'raw', 'auto-read-only': true, file: { driver: 'switch' } };
+  await t.throwsAsync(graph.open({ ...options, 'auto-read-only': false }), { code: 'EACCES' });
+  const node = await graph.open(options);
+  t.true(node.readOnly);
+  t.throws(() => graph.attachRoot(node, { name: 'w', used: write }), { code: 'EROFS' });
+  medium.protected = false;
+  await graph.reopen([{ node, options }]);
+  t.false(node.readOnly);
+  const root = graph.attachRoot(node, { name: 'w', used: consistentRead | write });
+  await root.write(Buffer.alloc(10, 1), 5);
+  medium.protected = true;
+  await t.throwsAsync(graph.reopen([{ node, options }]), { code: 'EROFS' });
+  await root.write(Buffer.alloc(10, 1), 5);
+});
+
+async function image(graph: Graph): Promise<Child> {
+  await graph.open({ driver: 'mem', 'node-name': 'old', size: 16384 });
+  await graph.open({ driver: 'mem', 'node-name': 'new', size: 16384 });
+  const node = await graph.open({
+    driver: 'evicting',
+    'node-name': 'top',
+    size: 16384,
+    seed: 3,
+    'has-backing': true,
+    file: { driver: 'mem', 'node-name': 'store' },
+    backing: { driver: 'raw', 'node-name': 'base', file: 'old' },
+  });
+  return graph.attachRoot(node, { name: 'user', used: consistentRead });
+}
+
+test('reopen: read-only and back, inline children follow, those given by name do not', async (t) => {
+  const graph = testGraph(t, DRIVERS);
+  const root = await image(graph);
+  const { node } = root;
+  await graph.reopen([{ node, options: { ...node.options, 'read-only': true } }]);
+  t.deepEqual(
+    ['top', 'store', 'base', 'old'].map((name) => graph.node(name).readOnly),
+    [true, true, true, false],
+  );
+  t.throws(() => graph.setRootPermissions(root, { used: write, shared: ALL_PERMISSIONS }), { code: 'EROFS' });
+  await graph.reopen([{ node, options: { ...node.options, 'read-only': false } }]);
+  t.deepEqual(
+    ['top', 'store', 'base', 'old'].map((name) => graph.node(name).readOnly),
+    [false, false, true, false],
+  );
+  graph.setRootPermissions(root, { used: consistentRead | write, shared: ALL_PERMISSIONS });
+  await root.write(Buffer.alloc(5000, 9), 100);
+  await t.throwsAsync(graph.reopen([{ node, options: { ...node.options, 'read-only': true } }]), {
+    code: 'EROFS',
+    message: /node "top": it is read-only, export "user" wants to write/,
+  });
+  t.false(graph.node('store').readOnly);
+  await root.write(Buffer.alloc(5000, 8), 100);
+  t.deepEqual(violations(graph), []);
+});
+
+test('reopen: another backing node, none, another file', async (t) => {
+  const graph = testGraph(t, DRIVERS);
+  const { node } = await image(graph);
+  const { backing: _backing, ...rest } = node.options;
+  await graph.reopen([{ node, options: { ...rest, backing: 'new' } }]);
+  t.is(node.cow?.node.name, 'new');
+  t.false(graph.nodes.has('base'));
+  t.true(graph.nodes.has('old'));
+  await graph.reopen([{ node, options: { ...rest, backing: null } }]);
+  t.is(node.cow, undefined);
+  await graph.reopen([{ node, options: { ...rest, backing: 'old' } }]);
+  t.is(node.cow?.node.name, 'old');
+  const raw = await graph.open({ driver: 'raw', 'node-name': 'r', file: 'old' });
+  await graph.reopen([{ node: raw, options: { driver: 'raw', file: 'new' } }]);
+  t.is(raw.children.get('file')?.node.name, 'new');
+  t.deepEqual(violations(graph), []);
+});
+
+const reopenRefused = test.macro({
+  async exec(t: ExecutionContext, given: Record<string, unknown>, message: RegExp) {
+    const graph = testGraph(t, DRIVERS);
+    const { node } = await image(graph);
+    await graph.open({ driver: 'log', 'node-name': 'above', file: 'top' });
+    const before = shape(graph);
+    const options = { ...node.options, ...given };
+    await t.throwsAsync(
+      graph.reopen([
+        { node: graph.node('old'), options: { driver: 'mem', size: 16384, 'read-only': true } },
+        { node, options },
+      ]),
+      {
+        instanceOf: BlockError,
+        message,
+      },
+    );
+    t.is(shape(graph), before);
+  },
+  title: (name = '') => `reopen refused, no node of the transaction changed: ${name}`,
+});
+test('unknown option', reopenRefused, { nonsense: 1 }, /driver "evicting" has no option "nonsense"/);
+test('option that is fixed', reopenRefused, { cluster: 8192 }, /driver "evicting" can't change "cluster"/);
+test('another driver', reopenRefused, { driver: 'raw' }, /its driver is "evicting"/);
+test('another name', reopenRefused, { 'node-name': 'x' }, /its name can't change to "x"/);
+test('no such node', reopenRefused, { backing: 'nobody' }, /Cannot find node "nobody"/);
+test(
+  'cycle',
+  reopenRefused,
+  { backing: 'above' },
+  /Cannot put node "above" below node "top": it would be a cycle/,
+);
+test(
+  'no file',
+  reopenRefused,
+  { file: null },
+  /child "file" of node "top": it can be another node, but not come or go/,
+);
+
+test('reopen: two nodes in one transaction exchange their files', async (t) => {
+  const graph = testGraph(t, DRIVERS);
+  await graph.open({ driver: 'mem', 'node-name': 'a', size: 4096 });
+  await graph.open({ driver: 'mem', 'node-name': 'b', size: 8192 });
+  const one = await graph.open({ driver: 'raw', file: 'a' });
+  const two = await graph.open({ driver: 'raw', file: 'b' });
+  graph.attachRoot(one, { name: 'x', used: write, shared: write });
+  graph.attachRoot(two, { name: 'y', used: write, shared: write });
+  await graph.reopen([
+    { node: one, options: { driver: 'raw', file: 'b' } },
+    { node: two, options: { driver: 'raw', file: 'a' } },
+  ]);
+  t.deepEqual([one.size, two.size], [8192, 4096]);
+  t.deepEqual(violations(graph), []);
+});
+
+test('replace: cycles and closed nodes are refused, a filter takes its own place not', async (t) => {
+  const graph = testGraph(t, DRIVERS);
+  const disk = await graph.open({ driver: 'mem', 'node-name': 'disk', size: 4096 });
+  const top = await graph.open({ driver: 'raw', 'node-name': 'top', file: 'disk' });
+  const root = graph.attachRoot(top, { name: 'x', used: write });
+  const other = await graph.open({ driver: 'raw', 'node-name': 'other', file: 'top' });
+  await graph.replace(top, other);
+  t.is(root.node, other);
+  t.is(other.children.get('file')?.node, top);
+  await t.throwsAsync(graph.setBacking(disk, top), { message: /driver "mem" has no such child/ });
+  await graph.replace(other, top);
+  await graph.remove('other');
+  await t.throwsAsync(graph.replace(top, other), { code: 'ENOENT', message: /node "other": it is closed/ });
+  t.throws(() => graph.attachRoot(other, { name: 'y' }), { code: 'ENOENT' });
+  await t.throwsAsync(graph.remove('disk'), {
+    code: 'EBUSY',
+    message: 'Cannot remove node "disk": node "top" uses it',
+  });
+  await t.throwsAsync(graph.remove('top'), {
+    code: 'EBUSY',
+    message: 'Cannot remove node "top": export "x" uses it',
+  });
+  t.deepEqual(violations(graph), []);
+});
+
+test('objects: made, refused, in use, removed', async (t) => {
+  const { throttleDriver } = await import('../../drivers/filter/throttle.ts');
+  const graph = testGraph(t, [...DRIVERS, throttleDriver]);
+  graph.addObject('throttle-group', 'g', { 'limits.bps-total': '1M', 'x-iops-read': 5 });
+  t.is(graph.objects.get('g')?.properties()['x-bps-total'], 1048576);
+  const refused: [string, string, Record<string, unknown>, RegExp][] = [
+    ['throttle-group', 'g', {}, /there is one with that id already/],
+    ['nonsense', 'x', {}, /unknown type "nonsense", known are throttle-group/],
+    ['throttle-group', 'x', { 'x-bps': 1 }, /there is no option "x-bps"/],
+    ['throttle-group', 'x', { 'x-bps-total': 1, 'x-bps-read': 1 }, /bps-total can't be used together with/],
+    [
+      'throttle-group',
+      'x',
+      { 'x-bps-total': 100, 'x-bps-total-max': 10 },
+      /bps-total-max is 10, must be at least/,
+    ],
+    ['throttle-group', 'x', { 'x-bps-total-max': 10 }, /it needs bps-total/],
+    ['throttle-group', 'x', { 'x-bps-total': 1, 'x-bps-total-max-length': 10 }, /it needs bps-total-max/],
+    ['throttle-group', 'x', { 'x-iops-size': 10 }, /it needs a limit of operations/],
+  ];
+  for (const [type, id, options, message] of refused)
+    t.throws(() => graph.addObject(type, id, options), { instanceOf: BlockError, message });
+  const filter = { driver: 'throttle', 'node-name': 'slow', file: { driver: 'mem' } };
+  await t.throwsAsync(graph.open({ ...filter, 'throttle-group': 'nobody' }), {
+    message: /no throttle-group "nobody"/,
+  });
+  await graph.open({ ...filter, 'throttle-group': 'g' });
+  t.throws(() => graph.removeObject('g'), { code: 'EBUSY', message: /node "slow" uses it/ });
+  await graph.remove('slow');
+  graph.removeObject('g');
+  t.throws(() => graph.removeObject('g'), { code: 'ENOENT' });
+});
