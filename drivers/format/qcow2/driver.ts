@@ -1,6 +1,8 @@
 import { defineDriver } from '../../../src/block/driver.ts';
 import { Role } from '../../../src/block/permissions.ts';
 import { BlockError } from '../../../src/block/errors.ts';
+import { createQcow2 } from './create.ts';
+import { CREATE_OPTIONS } from './create-options.ts';
 import { Qcow2Disk } from './disk.ts';
 import { MAGIC } from './header.ts';
 import { openQcow2 } from './open.ts';
@@ -32,6 +34,8 @@ export const qcow2Driver = defineDriver({
   },
   probe,
   open: openQcow2,
+  createOptions: CREATE_OPTIONS,
+  create: createQcow2,
   check: (open, options) => {
     if (open instanceof Qcow2Disk) return open.check(options);
     return Promise.reject(new BlockError('EINVAL', 'Cannot check: not an open qcow2 image'));
