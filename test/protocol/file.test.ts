@@ -6,6 +6,7 @@ import { fileDriver } from '../../drivers/protocol/file.ts';
 import { ZeroFlag } from '../../src/block/driver.ts';
 import { Extent } from '../../src/block/extent.ts';
 import type { CommonOptions } from '../../src/block/schema.ts';
+import { libc } from '../../src/sys/libc.ts';
 import { Random, seed } from '../helpers/random.ts';
 import { run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
@@ -15,6 +16,7 @@ import { commonOptions, hostFd, openDisk } from './open-disk.ts';
 import { playRequests } from './random-requests.ts';
 
 const MIB = 2 ** 20;
+const dup2 = libc.func('int dup2(int from, int to)') as (from: number, to: number) => number;
 
 function memoryDir(t: ExecutionContext): string | undefined {
   if (!fs.existsSync('/dev/shm')) return undefined;
@@ -242,15 +244,18 @@ test.serial('a failed flush is reported by every later one and by close, until r
   fs.writeFileSync(filename, 'abc');
   const disk = await openDisk(fileDriver, { filename });
   const fd = hostFd(disk);
-  fs.closeSync(fd);
-  await t.throwsAsync(disk.flush(), { code: 'EBADF', message: /Cannot flush ".*a.raw"/ });
-  // The same number works again: only memory of the failure is left.
-  t.is(fs.openSync(filename, 'r+'), fd);
-  await t.throwsAsync(disk.flush(), { code: 'EBADF' });
+  // A descriptor that can't be flushed, in place of the file's: the number stays taken all the time.
+  const broken = fs.openSync('/dev/null', 'r+');
+  const working = fs.openSync(filename, 'r+');
+  t.is(dup2(broken, fd), fd);
+  await t.throwsAsync(disk.flush(), { code: 'EINVAL', message: /Cannot flush ".*a.raw"/ });
+  t.is(dup2(working, fd), fd);
+  await t.throwsAsync(disk.flush(), { code: 'EINVAL' });
   (await disk.reopen?.(commonOptions(), {}))?.commit();
   await t.notThrowsAsync(disk.flush());
-  fs.closeSync(hostFd(disk));
-  await t.throwsAsync(disk.close(), { code: 'EBADF' });
+  t.is(dup2(broken, hostFd(disk)), hostFd(disk));
+  await t.throwsAsync(disk.close(), { code: 'EINVAL' });
+  for (const spare of [broken, working]) fs.closeSync(spare);
 });
 
 test('flushes that come together share the work, and all resolve', async (t) => {
