@@ -90,6 +90,14 @@ test('vmdk: a descriptor of too many bytes or extents is refused', async (t) => 
   });
 });
 
+test('vmdk: an encrypted disk is refused by name', async (t) => {
+  const folder = await tempDir(t);
+  const more = ['encryptionKeys="vmware:key/list/(pair/(null))"'];
+  const path = await writeDescriptor(folder, 'a.vmdk', descriptor('custom', ['RW 8 ZERO'], more));
+  const error = await t.throwsAsync(holdImage(graphWith(t, vmdkDriver), path));
+  t.regex(error.message, /the descriptor has "encryptionkeys", encrypted disks are not supported/);
+});
+
 test('vmdk: descriptors are parsed whatever their line ends, case and encoding', (t) => {
   const text = Buffer.concat([
     Buffer.from(

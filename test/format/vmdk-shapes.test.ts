@@ -230,3 +230,42 @@ test('vmdk: names inside a descriptor are followed only where the gate lets them
   const child = await holdImage(graphWith(t, vmdkDriver), path);
   t.deepEqual(await readAll(child), Buffer.alloc(4096, 1));
 });
+
+test('vmdk: more tables than there is memory for', async (t) => {
+  if (!canRun(t, 'qemu-io')) return;
+  const folder = await tempDir(t);
+  const sectors = 8 * 1024 * 2048;
+  const header = cowd(Buffer.alloc(0), { grainSectors: 1 });
+  header.writeUInt32LE(sectors, 12);
+  header.writeUInt32LE(4096, 24);
+  header.writeUInt32LE(36, 28);
+  await rawFile(folder, 'big-delta.vmdk', Buffer.concat([header, Buffer.alloc(36 * 512 - header.length)]));
+  const lines = [`RW ${sectors} VMFSSPARSE "big-delta.vmdk"`];
+  const path = await writeDescriptor(folder, 'big.vmdk', descriptor('vmfsSparse', lines));
+  const graph = graphWith(t, vmdkDriver);
+  const child = await hold(graph, forWriting(path));
+  const random = new Random(seed(47));
+  const written = new Map<number, number>();
+  for (let round = 0; round < 300; round += 1) {
+    const places = Array.from({ length: 8 }, () => random.below(sectors));
+    await Promise.all(
+      places.map(async (sector) => {
+        if (written.has(sector)) return;
+        written.set(sector, (round % 255) + 1);
+        await child.write(Buffer.alloc(512, (round % 255) + 1), sector * 512);
+      }),
+    );
+  }
+  const bytes = Buffer.alloc(512);
+  for (const [sector, value] of written) {
+    await child.read(bytes, sector * 512);
+    if (bytes[0] !== value || bytes[511] !== value)
+      t.fail(`sector ${sector} is ${bytes[0]}, wanted ${value}`);
+  }
+  await release(graph, child);
+  const reads = [...written]
+    .slice(0, 200)
+    .flatMap(([sector, value]) => ['-c', `read -P ${value} ${sector * 512} 512`]);
+  t.notRegex((await run('qemu-io', ['-r', '-f', 'vmdk', ...reads, path])).stdout, /failed/i);
+  t.true(process.memoryUsage().rss < 512 * MIB);
+});

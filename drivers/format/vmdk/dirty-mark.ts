@@ -10,7 +10,7 @@ export class DirtyMark {
   set: boolean;
   private readonly file: Child;
   private readonly field: Field;
-  private readonly found: boolean;
+  readonly found: boolean;
   private raising: Promise<void> | undefined = undefined;
 
   constructor(file: Child, field: Field, found: boolean) {

@@ -1,6 +1,6 @@
-import type { AppendAllocator } from '../../../src/block/append-allocator.ts';
 import type { Child } from '../../../src/block/child.ts';
 import { BlockError } from '../../../src/block/errors.ts';
+import type { GrainSpace } from './grain-space.ts';
 
 interface Run {
   readonly offset: number;
@@ -14,7 +14,6 @@ const MAX_RUNS = 65536;
 export class FreedPlaces {
   private readonly grainSize: number;
   private runs: Run[] = [];
-  private given = 0;
 
   constructor(grainSize: number) {
     this.grainSize = grainSize;
@@ -23,7 +22,7 @@ export class FreedPlaces {
   add(offset: number): void {
     const last = this.runs.at(-1);
     if (last !== undefined && last.offset + last.length === offset) last.length += this.grainSize;
-    else if (this.runs.length + this.given < MAX_RUNS) this.runs.push({ offset, length: this.grainSize });
+    else if (this.runs.length < MAX_RUNS) this.runs.push({ offset, length: this.grainSize });
   }
 
   take(): readonly Run[] {
@@ -37,13 +36,12 @@ export class FreedPlaces {
   }
 
   /** No entry on disk names them any more. Punches holes first: nobody can have been given the place yet. */
-  async reuse(runs: readonly Run[], file: Child, allocator: AppendAllocator): Promise<void> {
+  async reuse(runs: readonly Run[], file: Child, space: GrainSpace): Promise<void> {
     for (const { offset, length } of runs) {
       await file.discard(offset, length).catch((error: unknown) => {
         if (!(error instanceof BlockError)) throw error;
       });
-      this.given += 1;
-      allocator.giveBack(offset, length);
+      space.giveBack(offset, length);
     }
   }
 }

@@ -5,13 +5,13 @@
  *     commit        enters the places into the table
  *     tryZero       enters "zeroes" or "nothing here", the old places become free after the next write-back
  */
-import type { AppendAllocator } from '../../../src/block/append-allocator.ts';
 import type { Child } from '../../../src/block/child.ts';
 import type { Placement } from '../../../src/block/extent.ts';
 import type { DirtyMark } from './dirty-mark.ts';
 import type { SparseGeometry } from './geometry.ts';
 import { FIRST_PLACE, MAX_ENTRY } from './geometry.ts';
 import { GrainRun } from './grain-run.ts';
+import type { GrainSpace } from './grain-space.ts';
 import type { GrainTables } from './grain-tables.ts';
 import { placeOf } from './grain-tables.ts';
 import type { Need } from './need.ts';
@@ -30,7 +30,7 @@ export interface WriterParts {
   readonly tables: GrainTables;
   readonly cache: TableCache;
   readonly need: Need;
-  readonly allocator: AppendAllocator;
+  readonly space: GrainSpace;
   readonly gate: WriteGate;
   readonly mark: DirtyMark;
   readonly writeBack: WriteBack;
@@ -100,7 +100,7 @@ export class GrainWriter {
   }
 
   abort(run: GrainRun): void {
-    this.parts.allocator.giveBack(run.place, run.grains * this.geometry.grainSize);
+    this.parts.space.giveBack(run.place, run.grains * this.geometry.grainSize);
     this.end(run);
   }
 
@@ -116,10 +116,10 @@ export class GrainWriter {
   }
 
   async close(): Promise<void> {
-    const { writeBack, allocator, mark, file } = this.parts;
+    const { writeBack, space, mark, file } = this.parts;
     await writeBack.flush();
     if (!mark.set) return;
-    await allocator.trim();
+    await space.trim();
     await writeBack.writeEnd();
     await mark.clear();
     await file.flush();
@@ -145,12 +145,12 @@ export class GrainWriter {
   }
 
   private tryTake(table: GrainTable, slot: number, grains: number, out: Placement): boolean {
-    const { allocator, need, filename, length } = this.parts;
+    const { space, need, filename, length } = this.parts;
     const { grainSize, tableEntries, grainPlace } = this.geometry;
-    if (!allocator.tryTake(grains * grainSize, out)) return need.want(() => allocator.load());
+    if (!space.tryTake(grains * grainSize, out)) return need.want(() => space.load());
     const taken = out.length / grainSize;
     if ((out.offset + out.length - grainPlace.base) / grainPlace.scale > MAX_ENTRY) {
-      allocator.giveBack(out.offset, out.length);
+      space.giveBack(out.offset, out.length);
       throw noRoom(filename);
     }
     const run = new GrainRun(this, { table, slot, grains: taken, place: out.offset });

@@ -1,7 +1,7 @@
-import type { AppendAllocator } from '../../../src/block/append-allocator.ts';
 import { alignUp } from '../../../src/util/sizes.ts';
 import type { SparseGeometry } from './geometry.ts';
 import { MAX_ENTRY } from './geometry.ts';
+import type { GrainSpace } from './grain-space.ts';
 import type { GrainTables } from './grain-tables.ts';
 import type { Need } from './need.ts';
 import type { GrainTable, TableCache } from './table-cache.ts';
@@ -14,7 +14,7 @@ export interface NewTableParts {
   readonly tables: GrainTables;
   readonly cache: TableCache;
   readonly need: Need;
-  readonly allocator: AppendAllocator;
+  readonly space: GrainSpace;
   readonly writeBack: WriteBack;
 }
 
@@ -23,12 +23,12 @@ export interface NewTableParts {
  * memory names it at once, the one on disk after it is there itself. Undefined with the need noted.
  */
 export function makeTable(parts: NewTableParts, index: number): GrainTable | undefined {
-  const { tables, geometry, allocator, need, cache, writeBack } = parts;
+  const { tables, geometry, space, need, cache, writeBack } = parts;
   const { tableSize, tablePlace } = geometry;
   const copies = tables.redundant === undefined ? 1 : 2;
-  const place = allocator.tryTakeFresh(alignUp(tableSize * copies, allocator.unit));
+  const place = space.tryTakeFresh(alignUp(tableSize * copies, space.unit));
   if (place < 0) {
-    need.want(() => allocator.load());
+    need.want(() => space.load());
     return undefined;
   }
   if ((place + tableSize * copies) / tablePlace.scale > MAX_ENTRY) throw noRoom(parts.filename);

@@ -33,11 +33,15 @@ export async function openVmdk(context: OpenContext<object>): Promise<MappingDri
   await openParent(context, descriptor);
   const need = new Need();
   const gate = new WriteGate(need, file, contentId);
+  refuseUnknown(context, descriptor);
   const shared = new SharedState({
     subject,
     need,
     gate,
     hasBacking: () => file.parent.parentNode?.cow !== undefined,
+    warn: (message) => {
+      context.warn(message);
+    },
   });
   const { extents, lacksWriting } = await openExtents(context, shared, plans);
   const obstacle = obstacleTo(subject, extents, plans);
@@ -47,6 +51,15 @@ export async function openVmdk(context: OpenContext<object>): Promise<MappingDri
   const facts = { createType, contentId, cid, parentCid, parentFileNameHint };
   const readOnly = obstacle !== undefined || lacksWriting;
   return new VmdkImage({ extents, need, facts, obstacle, readOnly: readOnly && !common.readOnly, gate });
+}
+
+/** What a descriptor may ask for that is not done here. */
+function refuseUnknown(context: OpenContext<object>, { entries }: Descriptor): void {
+  const encrypted = [...entries.keys()].find((key) => key.startsWith('encryption'));
+  if (encrypted !== undefined)
+    refuseImage(context.subject, `the descriptor has "${encrypted}"`, 'encrypted disks are not supported');
+  if (context.common.readOnly || !entries.has('changetrackpath')) return;
+  context.warn('changed block tracking is on, and not kept: the next backup by it must be a full one');
 }
 
 async function readSource(context: OpenContext<object>, file: Child): Promise<Source> {

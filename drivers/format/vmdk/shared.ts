@@ -15,13 +15,15 @@ export class SharedState {
   readonly inflated = new DecompressedCache();
   readonly writeBacks: WriteBack[] = [];
   readonly hasBacking: () => boolean;
+  readonly warn: (message: string) => void;
   private directories = 0;
 
-  constructor(parts: { subject: string; need: Need; gate: WriteGate; hasBacking: () => boolean }) {
+  constructor(parts: Pick<SharedState, 'subject' | 'need' | 'gate' | 'hasBacking' | 'warn'>) {
     this.subject = parts.subject;
     this.need = parts.need;
     this.gate = parts.gate;
     this.hasBacking = parts.hasBacking;
+    this.warn = parts.warn;
   }
 
   /** Asks for memory for a grain directory before anything is read on the word of a header. */

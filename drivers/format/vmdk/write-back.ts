@@ -8,7 +8,6 @@
  * An entry on disk thus never names a grain or a table that is not there, and no place is given out again while an
  * entry on disk names it. When a flush fails nobody knows what is on disk: every later one is refused.
  */
-import type { AppendAllocator } from '../../../src/block/append-allocator.ts';
 import type { Child } from '../../../src/block/child.ts';
 import { BlockError, errnoOf } from '../../../src/block/errors.ts';
 import { Serial } from '../../../src/util/serial.ts';
@@ -16,6 +15,7 @@ import type { EndMark } from './end-mark.ts';
 import { encodeEntries } from './entries.ts';
 import { FreedPlaces } from './freed-places.ts';
 import type { SparseGeometry } from './geometry.ts';
+import type { GrainSpace } from './grain-space.ts';
 import type { GrainTables } from './grain-tables.ts';
 import { SECTOR } from './layout.ts';
 import type { GrainTable, TableCache } from './table-cache.ts';
@@ -26,7 +26,7 @@ export interface WriteBackParts {
   readonly geometry: SparseGeometry;
   readonly tables: GrainTables;
   readonly cache: TableCache;
-  readonly allocator: AppendAllocator;
+  readonly space: GrainSpace;
   /** Says in the header where the file ends, for formats that do. */
   readonly endMark: EndMark | undefined;
   /** Write-back of all extents: they share the memory for tables. */
@@ -102,7 +102,7 @@ export class WriteBack {
       if (!done) this.restore(tables, sectors);
       if (!done) this.freed.restore(freed);
     }
-    await this.freed.reuse(freed, this.parts.file, this.parts.allocator);
+    await this.freed.reuse(freed, this.parts.file, this.parts.space);
   }
 
   private async writeTables(taken: readonly Taken[]): Promise<void> {
