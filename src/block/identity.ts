@@ -7,6 +7,7 @@ import type { Node } from './node.ts';
  */
 export function wholeHostFile(node: Node): Node | undefined {
   const { impl } = node;
+  if (node.watch?.isActive === true) return undefined;
   if (node.common.detectZeroes !== 'off' || (node.guard !== undefined && !node.readOnly)) return undefined;
   if (impl.family === 'request') return impl.hostFd === undefined ? undefined : node;
   if (impl.family !== 'mapping' || impl.codec !== undefined || node.size === 0) return undefined;

@@ -15,6 +15,7 @@ import { RequestIo } from './request-io.ts';
 import { outsideUnits, readAligned, writeAligned } from './read-modify-write.ts';
 import type { CommonOptions } from './schema.ts';
 import { chainStatus } from './status.ts';
+import type { WriteWatch } from './write-watch.ts';
 import { isZero, writeZeroBytes } from './zero.ts';
 import { alignDown, alignUp } from '../util/sizes.ts';
 
@@ -62,6 +63,8 @@ export class Node implements ChildParent {
   options: Readonly<Record<string, unknown>>;
   /** The node whose options it was opened within: it inherits from it, also in a reopen. None when opened by itself. */
   heirOf: Node | undefined = undefined;
+  /** Dirty bitmaps and what else is told of each write; undefined while there was never any. */
+  watch: WriteWatch | undefined = undefined;
   private inFlight = 0;
   private readonly idleWaiters: (() => void)[] = [];
 
@@ -141,7 +144,7 @@ export class Node implements ChildParent {
     if (this.common.detectZeroes !== 'off' && isZero(bytes, at, length)) return false;
     if (this.guard !== undefined && offset < GUARDED_BYTES) return false;
     if (!this.io.tryWrite(bytes, at, length, offset)) return false;
-    this.generation += 1;
+    this.changed(offset, length);
     this.counters.writes += 1;
     this.counters.writtenBytes += length;
     return true;
@@ -169,8 +172,7 @@ export class Node implements ChildParent {
     await this.track('write', offset, bytes.length, async () => {
       this.requireWritable('write to');
       if (offset < GUARDED_BYTES) await this.guard?.check(this.io, bytes, offset);
-      await writeAligned(this.io, this.alignLocks, bytes, offset);
-      this.generation += 1;
+      await this.changing(offset, bytes.length, writeAligned(this.io, this.alignLocks, bytes, offset));
       this.counters.writes += 1;
       this.counters.writtenBytes += bytes.length;
       if ((flags & WriteFlag.fua) !== 0) await this.io.flush();
@@ -182,8 +184,8 @@ export class Node implements ChildParent {
     await this.track('write zeroes', offset, length, async () => {
       this.requireWritable('write zeroes to');
       const allowed = this.common.discard === 'unmap' ? flags : flags & ~ZeroFlag.mayUnmap;
-      await writeZeroBytes(this.io, this.alignLocks, { offset, length, flags: allowed });
-      this.generation += 1;
+      const request = { offset, length, flags: allowed };
+      await this.changing(offset, length, writeZeroBytes(this.io, this.alignLocks, request));
       this.counters.zeroes += 1;
       if ((flags & ZeroFlag.fua) !== 0) await this.io.flush();
     });
@@ -199,8 +201,10 @@ export class Node implements ChildParent {
     await this.track('discard', start, stop - start, async () => {
       this.requireWritable('discard in');
       const step = alignDown(Math.min(this.limits.maxDiscard, Number.MAX_SAFE_INTEGER - unit), unit);
-      for (let at = start; at < stop; at += step) await this.discardStep(at, Math.min(step, stop - at));
-      this.generation += 1;
+      for (let at = start; at < stop; at += step) {
+        const length = Math.min(step, stop - at);
+        await this.changing(at, length, this.discardStep(at, length));
+      }
       this.counters.discards += 1;
     });
   }
@@ -233,8 +237,8 @@ export class Node implements ChildParent {
     }
     await this.track('write compressed', offset, bytes.length, async () => {
       this.requireWritable('write to');
-      await this.io.writeCompressed?.(bytes, offset);
-      this.generation += 1;
+      const written = this.io.writeCompressed?.(bytes, offset);
+      await this.changing(offset, bytes.length, written ?? Promise.resolve());
       this.counters.writes += 1;
       this.counters.writtenBytes += bytes.length;
     });
@@ -314,6 +318,22 @@ export class Node implements ChildParent {
       }
     }
     this.generation += 1;
+    this.watch?.resized(this.size);
+  }
+
+  /** Content has changed. Allocates nothing. */
+  private changed(offset: number, length: number): void {
+    this.generation += 1;
+    if (this.watch !== undefined) this.watch.wrote(offset, length);
+  }
+
+  /** A change under way; what fails may have changed something all the same. */
+  private async changing(offset: number, length: number, change: Promise<void>): Promise<void> {
+    try {
+      await change;
+    } finally {
+      this.changed(offset, length);
+    }
   }
 
   private async discardStep(offset: number, length: number): Promise<void> {

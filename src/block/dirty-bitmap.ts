@@ -1,0 +1,160 @@
+import { BlockError } from './errors.ts';
+import { isPowerOfTwo } from '../util/sizes.ts';
+
+const MIN_GRANULARITY = 512;
+const MAX_GRANULARITY = 2 ** 31;
+const MAX_BITS = 2 ** 31;
+/** Bits set in a byte. */
+const ONES = Uint8Array.from({ length: 256 }, (_, byte) => byte.toString(2).replaceAll('0', '').length);
+
+/** A run of bytes that are all dirty, whole granules but for the end of the disk. */
+export interface DirtyRun {
+  readonly offset: number;
+  readonly length: number;
+}
+
+/** Which parts of a disk were written since it was made or cleared, one bit for each `granularity` bytes. */
+export class DirtyBitmap {
+  readonly name: string;
+  readonly granularity: number;
+  /** To be stored in the image when it is closed. */
+  persistent: boolean;
+  /** Writes are noted. */
+  enabled = true;
+  /** Who uses it (a job), in words; nobody may change or remove it meanwhile. */
+  user: string | undefined = undefined;
+  /** Bytes of the disk. */
+  size: number;
+  private bits: Uint8Array;
+  private dirty = 0;
+
+  constructor(given: { name: string; granularity: number; size: number; persistent?: boolean }) {
+    const { name, granularity, size, persistent = false } = given;
+    if (name === '') throw new BlockError('EINVAL', 'Bitmap name cannot be empty');
+    if (!isPowerOfTwo(granularity) || granularity < MIN_GRANULARITY || granularity > MAX_GRANULARITY)
+      throw new BlockError('EINVAL', 'Granularity must be power of 2 and at least 512');
+    this.name = name;
+    this.granularity = granularity;
+    this.persistent = persistent;
+    this.size = size;
+    this.bits = newBits(size, granularity);
+  }
+
+  /** Bytes that are dirty. */
+  get dirtyBytes(): number {
+    const last = this.granules - 1;
+    const cut = last >= 0 && this.has(last) ? this.granules * this.granularity - this.size : 0;
+    return this.dirty * this.granularity - cut;
+  }
+
+  isDirty(offset: number): boolean {
+    return this.has(Math.floor(offset / this.granularity));
+  }
+
+  /** Notes a write. Past the end: the disk has grown. Allocates nothing otherwise. */
+  set(offset: number, length: number): void {
+    if (length <= 0) return;
+    if (offset + length > this.size) this.resize(offset + length);
+    const first = Math.floor(offset / this.granularity);
+    const last = Math.floor((offset + length - 1) / this.granularity);
+    for (let index = first; index <= last; index += 1) {
+      if ((index & 7) === 0 && last - index >= 7) {
+        this.setByte(index >>> 3);
+        index += 7;
+      } else this.setBit(index);
+    }
+  }
+
+  /** Forgets what was written in a range; granules that lie partly outside stay dirty. */
+  reset(offset: number, length: number): void {
+    const first = Math.ceil(offset / this.granularity);
+    const end =
+      offset + length >= this.size ? this.granules : Math.floor((offset + length) / this.granularity);
+    for (let index = first; index < end; index += 1) {
+      if (!this.has(index)) continue;
+      const byte = index >>> 3;
+      this.bits[byte] = (this.bits[byte] ?? 0) & ~(1 << (index & 7));
+      this.dirty -= 1;
+    }
+  }
+
+  clear(): void {
+    this.bits = newBits(this.size, this.granularity);
+    this.dirty = 0;
+  }
+
+  /** The first dirty run at or after `offset`; undefined when there is none. */
+  nextDirty(offset: number): DirtyRun | undefined {
+    const end = this.granules;
+    let first = Math.floor(offset / this.granularity);
+    while (first < end && !this.has(first)) first += this.bits[first >>> 3] === 0 ? 8 - (first & 7) : 1;
+    if (first >= end || offset >= this.size) return undefined;
+    let last = first + 1;
+    while (last < end && this.has(last)) last += 1;
+    const start = Math.max(offset, first * this.granularity);
+    return { offset: start, length: Math.min(this.size, last * this.granularity) - start };
+  }
+
+  /** Adds what another bitmap has, which may be of another granularity. */
+  merge(other: DirtyBitmap): void {
+    for (let run = other.nextDirty(0); run !== undefined; run = other.nextDirty(run.offset + run.length))
+      this.set(run.offset, Math.min(run.length, this.size - run.offset));
+  }
+
+  /** What it holds, to be put back by `restore`. */
+  save(): Uint8Array {
+    return this.bits.slice();
+  }
+
+  restore(saved: Uint8Array): void {
+    this.bits = saved;
+    this.dirty = count(saved);
+  }
+
+  /** The disk has another size. What is new is not dirty. */
+  resize(size: number): void {
+    const bits = newBits(size, this.granularity);
+    this.size = size;
+    bits.set(this.bits.subarray(0, bits.length));
+    const over = this.granules % 8;
+    const last = bits.length - 1;
+    if (over !== 0) bits[last] = (bits[last] ?? 0) & ((1 << over) - 1);
+    this.bits = bits;
+    this.dirty = count(bits);
+  }
+
+  private get granules(): number {
+    return Math.ceil(this.size / this.granularity);
+  }
+
+  private has(index: number): boolean {
+    return ((this.bits[index >>> 3] ?? 0) & (1 << (index & 7))) !== 0;
+  }
+
+  private setByte(byte: number): void {
+    this.dirty += 8 - (ONES[this.bits[byte] ?? 0] ?? 0);
+    this.bits[byte] = 0xff;
+  }
+
+  private setBit(index: number): void {
+    const byte = index >>> 3;
+    const before = this.bits[byte] ?? 0;
+    const after = before | (1 << (index & 7));
+    if (after === before) return;
+    this.bits[byte] = after;
+    this.dirty += 1;
+  }
+}
+
+function newBits(size: number, granularity: number): Uint8Array {
+  const granules = Math.ceil(size / granularity);
+  if (granules > MAX_BITS)
+    throw new BlockError('EINVAL', `Granularity ${granularity} is too small for a disk of ${size} bytes`);
+  return new Uint8Array(Math.ceil(granules / 8));
+}
+
+function count(bits: Uint8Array): number {
+  let sum = 0;
+  for (const byte of bits) sum += ONES[byte] ?? 0;
+  return sum;
+}
