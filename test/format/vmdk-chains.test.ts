@@ -62,8 +62,8 @@ test('vmdk: a snapshot created here over a parent', async (t) => {
   const { folder, base, model } = await chain(t);
   const graph = graphWith(t, vmdkDriver);
   const path = join(folder, 'new.vmdk');
-  const cid = Number((await facts(graph, base))['cid']).toString(16);
-  const options = { 'backing-file': 'base.vmdk', 'parent-cid': cid, 'zeroed-grain': true };
+  const options = { backing_file: 'base.vmdk', zeroed_grain: true };
+  const wanted = (await facts(graph, base))['cid'];
   await createImage(graph, { filename: path, format: 'vmdk', size: model.size, options });
   const child = await hold(graph, forWriting(path));
   await child.writeZeroes(MIB, 3 * MIB);
@@ -72,6 +72,7 @@ test('vmdk: a snapshot created here over a parent', async (t) => {
   await release(graph, child);
   await qemuAgrees(path, model.bytes);
   t.true((await stat(path)).size < MIB, 'the zeroes are in the tables alone');
+  t.is((await facts(graph, path))['parent-cid'], wanted);
 });
 
 test('vmdk: the content ID changes with the first write, not before, and is checked', async (t) => {

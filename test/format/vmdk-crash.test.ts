@@ -135,7 +135,7 @@ function vmfsSparseImage(): Promise<Made> {
 
 /** Over a parent a grain that is named before it is filled shows: zeroes where the parent had something. */
 async function snapshotImage(shape: Shape): Promise<Made> {
-  const { image } = await sparseImage(shape, { 'backing-file': 'parent.raw', 'parent-cid': '1' });
+  const { image } = await sparseImage(shape, { backing_file: 'parent.raw', 'parent-cid': '1' });
   const content = mixedDisk(17, SIZE);
   const filename = await rawFile(shape.folder, 'parent.raw', content);
   return { image, content, backing: { backing: { driver: 'raw', file: { driver: 'file', filename } } } };

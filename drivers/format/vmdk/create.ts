@@ -22,15 +22,17 @@ type Subformat = (typeof SUBFORMATS)[number];
 
 export const CREATE_OPTIONS = {
   subformat: optional(choice(SUBFORMATS, 'How the disk is kept in files'), 'monolithicSparse'),
-  'adapter-type': optional(
+  adapter_type: optional(
     choice(['ide', 'buslogic', 'lsilogic', 'legacyESX'], 'Adapter that the disk is to be attached to'),
     'ide',
   ),
   hwversion: optional(text('Virtual hardware version'), '4'),
+  compat6: optional(bool('The same as hwversion=6'), false),
   toolsversion: optional(text('Version of VMware Tools in the guest'), '2147483647'),
-  'zeroed-grain': optional(bool('Mark zeroes over a parent in the tables, instead of storing them'), false),
-  'backing-file': optional(text('Name of the parent, as the image is to hold it')),
-  'parent-cid': optional(text('Content ID of the parent: 8 hexadecimal digits')),
+  zeroed_grain: optional(bool('Mark zeroes over a parent in the tables, instead of storing them'), false),
+  backing_file: optional(text('Name of the parent, as the image is to hold it')),
+  backing_fmt: optional(choice(['vmdk'], 'Format of the parent')),
+  'parent-cid': optional(text('Content ID of the parent in hexadecimal digits; taken from it when left out')),
 };
 
 /** 2047 MiB, so that the file of a sparse extent stays below 2 GiB with its tables. */
@@ -50,7 +52,7 @@ export async function createVmdk(context: Context): Promise<void> {
   if (sectors === 0) refuse(subject, 'size is 0, must be at least one sector');
   const name = baseName(subject);
   const extents = extentsOf(subformat, sectors, name);
-  const bytes = Buffer.from(makeDescriptor(context, { subformat, sectors, extents }));
+  const bytes = Buffer.from(await makeDescriptor(context, { subformat, sectors, extents }));
   const own = subformat === 'monolithicSparse' || subformat === 'streamOptimized';
   if (own && bytes.length > DESCRIPTOR_SECTORS * SECTOR) {
     refuse(
@@ -58,7 +60,7 @@ export async function createVmdk(context: Context): Promise<void> {
       `the descriptor has ${bytes.length} bytes, must have at most ${DESCRIPTOR_SECTORS * SECTOR}`,
     );
   }
-  const zeroedGrains = options['zeroed-grain'] === true;
+  const zeroedGrains = options['zeroed_grain'] === true;
   if (subformat === 'streamOptimized') {
     const writer = new StreamWriter(file, sectors);
     await writer.begin(bytes);
@@ -106,41 +108,50 @@ function split(sectors: number, one: (number: string) => Pick<ExtentLine, 'type'
   }));
 }
 
-function makeDescriptor(
-  { options, subject }: Context,
+async function makeDescriptor(
+  context: Context,
   disk: { subformat: Subformat; sectors: number; extents: readonly NewExtent[] },
-): string {
+): Promise<string> {
+  const { options, subject } = context;
   const option = (name: string): string | undefined => {
     const value = options[name];
     if (typeof value !== 'string') return undefined;
     if (/["\r\n\0]/.test(value)) refuse(subject, `${name} holds a quote or a line end`);
     return value;
   };
-  const hint = option('backing-file');
+  const hint = option('backing_file');
   const flat = disk.extents.some(({ type }) => type !== 'SPARSE');
   if (hint !== undefined && (flat || disk.subformat === 'streamOptimized')) {
-    refuse(subject, `a ${disk.subformat} image has no parent, backing-file must be left out`);
+    refuse(subject, `a ${disk.subformat} image has no parent, backing_file must be left out`);
   }
   return descriptorText({
     cid: newContentId(),
-    parentCid: parentCid(subject, hint, option('parent-cid')),
+    parentCid: await parentCid(context, hint, option('parent-cid')),
     parentFileNameHint: hint,
     createType: disk.subformat,
     extents: disk.extents,
     sectors: disk.sectors,
-    adapterType: option('adapter-type') ?? 'ide',
-    hardwareVersion: option('hwversion') ?? '4',
+    adapterType: option('adapter_type') ?? 'ide',
+    hardwareVersion: options['compat6'] === true ? '6' : (option('hwversion') ?? '4'),
     toolsVersion: option('toolsversion') ?? '2147483647',
   });
 }
 
-function parentCid(subject: string, hint: string | undefined, cid: string | undefined): number {
+async function parentCid(
+  context: Context,
+  hint: string | undefined,
+  given: string | undefined,
+): Promise<number> {
+  const { subject } = context;
   if (hint === undefined) return NO_PARENT;
-  if (cid !== undefined && /^[0-9a-f]{1,8}$/i.test(cid)) return Number.parseInt(cid, 16);
-  return refuse(
-    subject,
-    `parent-cid is ${cid ?? 'missing'}, must be the content ID of "${hint}" in hexadecimal digits`,
-  );
+  if (given !== undefined) {
+    if (/^[0-9a-f]{1,8}$/i.test(given)) return Number.parseInt(given, 16);
+    refuse(subject, `parent-cid is "${given}", must be 1 to 8 hexadecimal digits`);
+  }
+  const info = await context.describe?.(hint, 'vmdk');
+  const cid = info?.formatSpecific?.['cid'];
+  if (typeof cid === 'number' && cid !== NO_PARENT) return cid;
+  return refuse(subject, `the parent "${hint}" has no content ID, it must be given as parent-cid`);
 }
 
 /** The last part of the path, as it can stand in a descriptor. */
