@@ -209,3 +209,30 @@ test.serial('external data file over data, extended L2', differential, {
   filled: [],
 });
 test.serial('raw external data file', differential, { ...large, options: 'data_file=DATA,data_file_raw=on' });
+
+test('reopened for writing and back, with other options, nothing is lost', async (t) => {
+  if (!canRun(t, 'qemu-img')) return;
+  const top = join(await tempDir(t), 'image.qcow2');
+  await run('qemu-img', ['create', '-f', 'qcow2', '-o', 'lazy_refcounts=on', top, '16M']);
+  const graph = new Graph({ drivers: DRIVERS });
+  t.teardown(() => graph.close());
+  const file = { driver: 'file', filename: top };
+  const common = { driver: 'qcow2', 'node-name': 'disk', file };
+  const node = await graph.open({ ...common, 'read-only': true });
+  const door = graph.attachRoot(node, { name: 'test', used: 1 });
+  const bytes = Buffer.alloc(300_000, 5);
+  for (const [index, cache] of [64, 128].entries()) {
+    const options = { ...common, 'read-only': false, 'l2-cache-size': cache * 1024, discard: 'unmap' };
+    await graph.reopen([{ node, options }]);
+    graph.setRootPermissions(door, { used: 15, shared: 15 });
+    await door.write(bytes, index * 5_000_001);
+    graph.setRootPermissions(door, { used: 1, shared: 15 });
+    await graph.reopen([{ node, options: { ...common, 'read-only': true } }]);
+    t.true(node.readOnly);
+    await t.throwsAsync(door.write(bytes, 0));
+    await t.notThrowsAsync(run('qemu-img', ['check', '-U', top]));
+  }
+  const actual = Buffer.alloc(300_000);
+  await door.read(actual, 5_000_001);
+  t.true(actual.equals(bytes));
+});

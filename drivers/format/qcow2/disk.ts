@@ -1,12 +1,20 @@
-import type { CheckOptions, CheckResult, ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
+import type {
+  CheckOptions,
+  CheckResult,
+  ImageInfo,
+  MappingDriver,
+  PermissionChange,
+} from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import type { Extent, Placement } from '../../../src/block/extent.ts';
 import type { Limits } from '../../../src/block/limits.ts';
 import { limits } from '../../../src/block/limits.ts';
+import type { CommonOptions } from '../../../src/block/schema.ts';
 import type { Reader, Writer } from './build.ts';
 import { Incompatible } from './features.ts';
 import { checkImage } from './check/check.ts';
 import type { Image } from './image.ts';
+import type { Qcow2Options } from './options.ts';
 import { Resize } from './resize.ts';
 import type { SnapshotTable } from './snapshots.ts';
 
@@ -20,26 +28,36 @@ export interface DiskParts {
   readonly cleanSeconds: number;
 }
 
+/** Puts the parts together anew for other options, from what is on disk. */
+export type Reassemble = (common: CommonOptions, options: Qcow2Options) => Promise<DiskParts>;
+
 /** An open qcow2 image, as the core sees it. */
 export class Qcow2Disk implements MappingDriver {
   readonly family = 'mapping';
   readonly limits: Limits;
-  readonly image: Image;
-  readonly reader: Reader;
-  readonly writer: Writer | undefined;
-  private readonly snapshotTable: SnapshotTable;
-  private readonly describe: () => ImageInfo;
-  private readonly cleaner: NodeJS.Timeout | undefined;
+  private parts: DiskParts;
+  /** Between the two halves of a reopen: permissions are worked out with it. */
+  private next: DiskParts | undefined;
+  private readonly reassemble: Reassemble;
+  /** The same as in `parts`, one step nearer for the hot path. */
+  private reader: Reader;
+  private cleaner: NodeJS.Timeout | undefined;
 
-  constructor(parts: DiskParts) {
+  constructor(parts: DiskParts, reassemble: Reassemble) {
     const { clusterSize, subclusterSize } = parts.image.geometry;
-    this.image = parts.image;
+    this.parts = parts;
     this.reader = parts.reader;
-    this.writer = parts.writer;
-    this.snapshotTable = parts.snapshots;
-    this.describe = parts.info;
+    this.reassemble = reassemble;
     this.limits = limits({ allocationUnit: clusterSize, discardAlignment: subclusterSize });
-    this.cleaner = parts.cleanSeconds > 0 ? this.startCleaner(parts.cleanSeconds * 1000) : undefined;
+    this.startCleaner();
+  }
+
+  get image(): Image {
+    return this.parts.image;
+  }
+
+  get writer(): Writer | undefined {
+    return this.parts.writer;
   }
 
   get size(): number {
@@ -47,7 +65,7 @@ export class Qcow2Disk implements MappingDriver {
   }
 
   get readOnly(): boolean {
-    return this.writer === undefined;
+    return (this.next ?? this.parts).writer === undefined;
   }
 
   tryMap(offset: number, max: number, out: Extent): boolean {
@@ -96,41 +114,70 @@ export class Qcow2Disk implements MappingDriver {
 
   /** With nothing else using the disk. */
   async check(options: CheckOptions): Promise<CheckResult> {
-    const { image, reader, writer, snapshotTable: snapshots } = this;
+    const { writer } = this.parts;
     await writer?.writeback.flush();
     await writer?.release.idle();
     await writer?.writeback.flushAll();
-    return checkImage({ image, reader, writer, snapshots }, options);
+    return checkImage(this.parts, options);
   }
 
   info(): Promise<ImageInfo> {
-    return Promise.resolve(this.describe());
+    return Promise.resolve(this.parts.info());
+  }
+
+  /** Everything is on disk before the new parts read it; the old ones go on when the change is given up. */
+  async reopen(common: CommonOptions, options: unknown): Promise<PermissionChange> {
+    if (!common.readOnly) this.requireUndamaged();
+    await this.settle();
+    const next = await this.reassemble(common, options as Qcow2Options);
+    this.next = next;
+    return {
+      commit: () => {
+        this.parts.writer?.housekeeping.close();
+        this.parts = next;
+        this.reader = next.reader;
+        this.next = undefined;
+        this.startCleaner();
+      },
+      abort: () => {
+        next.writer?.housekeeping.close();
+        this.next = undefined;
+      },
+    };
   }
 
   async close(): Promise<void> {
     clearInterval(this.cleaner);
+    this.writer?.housekeeping.close();
+    await this.settle();
+  }
+
+  /** Nothing is left to be written, and the image says so. */
+  private async settle(): Promise<void> {
     if (this.writer === undefined) return;
-    const { housekeeping, writeback, release } = this.writer;
-    housekeeping.close();
+    const { writeback, release } = this.writer;
     await writeback.flush();
     await release.idle();
     await writeback.flushAll();
-    await this.clearDirtyBit();
+    await this.image.clearDirtyBit();
   }
 
-  /** After lazy refcounts were all written. */
-  private async clearDirtyBit(): Promise<void> {
-    const { header } = this.image;
-    const { incompatible_features: bits } = header.fields;
-    if ((bits & Incompatible.dirty) === 0n || this.image.broken) return;
-    await header.update({ incompatible_features: bits & ~Incompatible.dirty });
-  }
-
-  private startCleaner(interval: number): NodeJS.Timeout {
-    return setInterval(() => {
+  private startCleaner(): void {
+    clearInterval(this.cleaner);
+    const { cleanSeconds } = this.parts;
+    if (cleanSeconds === 0) return;
+    this.cleaner = setInterval(() => {
       this.reader.l2.store.cache.dropUnused();
       this.writer?.refcounts.store.cache.dropUnused();
-    }, interval).unref();
+    }, cleanSeconds * 1000).unref();
+  }
+
+  private requireUndamaged(): void {
+    const { incompatible_features: bits } = this.image.header.fields;
+    const bad = this.writer === undefined ? Incompatible.corrupt | Incompatible.dirty : Incompatible.corrupt;
+    if ((bits & bad) === 0n) return;
+    const what = 'its dirty or corrupt bit is set, it has to be closed and repaired first';
+    throw new BlockError('EBUSY', `Cannot reopen image "${this.image.subject}" for writing: ${what}`);
   }
 
   private requireWriter(): Writer {

@@ -99,6 +99,14 @@ export class Image {
     this.damage ??= error;
   }
 
+  /** All refcounts are on disk. The next change sets the bit again where refcounts are lazy. */
+  async clearDirtyBit(): Promise<void> {
+    const { incompatible_features: bits } = this.header.fields;
+    if ((bits & Incompatible.dirty) === 0n || this.broken) return;
+    if (this.lazyRefcounts) this.prepared = false;
+    await this.header.update({ incompatible_features: bits & ~Incompatible.dirty });
+  }
+
   private markCorrupt(): void {
     const { fields } = this.header;
     if (fields.version < 3) return;

@@ -2,8 +2,10 @@ import type { Child } from '../../../src/block/child.ts';
 import type { MappingDriver, OpenContext } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { Role } from '../../../src/block/permissions.ts';
+import type { CommonOptions } from '../../../src/block/schema.ts';
 import { buildReader, buildWriter } from './build.ts';
 import { Qcow2Disk } from './disk.ts';
+import type { DiskParts } from './disk.ts';
 import { parseExtensions } from './extensions.ts';
 import type { HeaderExtension } from './extensions.ts';
 import { Incompatible } from './features.ts';
@@ -31,49 +33,73 @@ interface Head {
 }
 
 export async function openQcow2(context: OpenContext<Qcow2Options>): Promise<MappingDriver> {
-  const { subject, options } = context;
+  const { subject, options, common } = context;
   const file = context.child('file');
   const head = await readHead(file, subject);
-  const { header, extensions, names } = head;
-  const sliceWanted = sliceSizeOption(options, subject);
+  const { header, names } = head;
+  sliceSizeOption(options, subject);
   const writable = decideWritable(context, header);
   const dataFile = await openDataFile(context, header, names);
   await openBacking(context, names);
+  const assembly = { subject, file, dataFile, head, header: new HeaderBlock(file, head.bytes, header) };
+  const parts = await assemble(assembly, { options, discard: common.discard, writable });
+  const dirty = (header.incompatible_features & Incompatible.dirty) !== 0n;
+  if (dirty && parts.writer !== undefined && !options['x-repair']) {
+    context.warn('the image was not closed properly: its refcounts are rebuilt');
+    await rebuildRefcounts(parts);
+  }
+  return new Qcow2Disk(parts, (next, nextOptions) => {
+    const { discard, readOnly } = next;
+    return assemble(assembly, { options: nextOptions, discard, writable: !readOnly });
+  });
+}
+
+/** What stays the same however the image is reopened. */
+interface Assembly {
+  readonly subject: string;
+  readonly file: Child;
+  readonly dataFile: Child | undefined;
+  readonly head: Head;
+  readonly header: HeaderBlock;
+}
+
+interface Mode {
+  readonly options: Qcow2Options;
+  readonly discard: CommonOptions['discard'];
+  readonly writable: boolean;
+}
+
+/** Reads the tables and puts the parts together; writes nothing. */
+async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
+  const { subject, file, dataFile, head, header } = assembly;
+  const { options, writable } = mode;
+  const geometry = geometryOf(header.fields, sliceSizeOption(options, subject));
   const image = new Image({
     subject,
     file,
     dataFile,
-    header: new HeaderBlock(file, head.bytes, header),
-    extensions,
-    geometry: geometryOf(header, sliceWanted),
+    header,
+    extensions: head.extensions,
+    geometry,
     writable,
     hasBacking: () => file.parent.parentNode?.cow !== undefined,
   });
-  const { geometry } = image;
-  const sizes = cacheSizes(options, header, {
+  const sizes = cacheSizes(options, header.fields, {
     slice: geometry.sliceSize,
     page: geometry.pageSize,
     entry: geometry.entrySize,
   });
   const cleanSeconds = options['cache-clean-interval'];
-  const snapshots = await readSnapshots(file, header, subject);
-  const info = () => imageInfo(image.header.fields, names, snapshots.snapshots);
-  if (!writable) {
-    const reader = await buildReader(image, sizes);
-    return new Qcow2Disk({ image, reader, writer: undefined, snapshots, info, cleanSeconds });
-  }
-  const unmap = context.common.discard === 'unmap';
+  const snapshots = await readSnapshots(file, header.fields, subject);
+  const info = () => imageInfo(header.fields, head.names, snapshots.snapshots);
+  const rest = { image, snapshots, info, cleanSeconds };
+  if (!writable) return { ...rest, reader: await buildReader(image, sizes), writer: undefined };
   const policy = {
-    request: options['pass-discard-request'] ?? unmap,
+    request: options['pass-discard-request'] ?? mode.discard === 'unmap',
     snapshot: options['pass-discard-snapshot'],
     other: options['pass-discard-other'],
   };
-  const { reader, writer } = await buildWriter(image, { sizes, snapshots, policy });
-  if ((header.incompatible_features & Incompatible.dirty) !== 0n && !options['x-repair']) {
-    context.warn('the image was not closed properly: its refcounts are rebuilt');
-    await rebuildRefcounts({ image, reader, writer, snapshots });
-  }
-  return new Qcow2Disk({ image, reader, writer, snapshots, info, cleanSeconds });
+  return { ...rest, ...(await buildWriter(image, { sizes, snapshots, policy })) };
 }
 
 async function readHead(file: Child, subject: string): Promise<Head> {
