@@ -3,6 +3,7 @@ import { defineDriver } from '../../src/block/driver.ts';
 import type { FilterDriver } from '../../src/block/driver.ts';
 import { BlockError } from '../../src/block/errors.ts';
 import { Role } from '../../src/block/permissions.ts';
+import { RangeLocks } from '../../src/block/ranges.ts';
 
 /** Does everything to two disks and fails a read where they differ: a raw one that is sure to be right, and one under test. */
 class Blkverify implements FilterDriver {
@@ -10,6 +11,8 @@ class Blkverify implements FilterDriver {
   private readonly raw: Child;
   private readonly test: Child;
   private readonly node: string;
+  /** A read between the two halves of a write would see a difference. */
+  private readonly locks = new RangeLocks();
 
   constructor(raw: Child, test: Child, node: string) {
     this.raw = raw;
@@ -23,7 +26,9 @@ class Blkverify implements FilterDriver {
 
   async read(bytes: Buffer, offset: number): Promise<void> {
     const wanted = Buffer.allocUnsafe(bytes.length);
-    await both(this.test.read(bytes, offset), this.raw.read(wanted, offset));
+    await this.held(offset, bytes.length, false, () =>
+      both(this.test.read(bytes, offset), this.raw.read(wanted, offset)),
+    );
     if (bytes.equals(wanted)) return;
     const at = offset + bytes.findIndex((byte, index) => byte !== wanted[index]);
     const text = `Cannot read "${this.node}": "${this.test.node.name}" and "${this.raw.node.name}" differ at byte ${at}`;
@@ -31,11 +36,15 @@ class Blkverify implements FilterDriver {
   }
 
   async write(bytes: Buffer, offset: number, flags: number): Promise<void> {
-    await both(this.test.write(bytes, offset, flags), this.raw.write(bytes, offset, flags));
+    await this.held(offset, bytes.length, true, () =>
+      both(this.test.write(bytes, offset, flags), this.raw.write(bytes, offset, flags)),
+    );
   }
 
   async writeZeroes(offset: number, length: number, flags: number): Promise<void> {
-    await both(this.test.writeZeroes(offset, length, flags), this.raw.writeZeroes(offset, length, flags));
+    await this.held(offset, length, true, () =>
+      both(this.test.writeZeroes(offset, length, flags), this.raw.writeZeroes(offset, length, flags)),
+    );
   }
 
   /** What a discarded range reads as is each disk's own business: that would be a difference. */
@@ -49,6 +58,20 @@ class Blkverify implements FilterDriver {
 
   async resize(size: number, shrink: boolean): Promise<void> {
     await both(this.test.resize(size, shrink), this.raw.resize(size, shrink));
+  }
+
+  private async held(
+    offset: number,
+    length: number,
+    exclusive: boolean,
+    run: () => Promise<void>,
+  ): Promise<void> {
+    const lock = await this.locks.acquire(offset, length, exclusive);
+    try {
+      await run();
+    } finally {
+      lock.release();
+    }
   }
 }
 

@@ -4,6 +4,7 @@ import { BlockError, errnoOf } from '../../../src/block/errors.ts';
 import { limits } from '../../../src/block/limits.ts';
 import { Permission } from '../../../src/block/permissions.ts';
 import type { PermissionPair } from '../../../src/block/permissions.ts';
+import { RangeLocks } from '../../../src/block/ranges.ts';
 import { countVotes } from './vote.ts';
 import type { Version } from './vote.ts';
 
@@ -32,6 +33,8 @@ export class Quorum implements RequestDriver {
   private readonly rules: QuorumRules;
   private readonly node: string;
   private readonly event: EventSink;
+  /** A vote between the parts of a write would find disks wrong that are not, and correct them. */
+  private readonly locks = new RangeLocks();
 
   constructor(children: readonly Child[], rules: QuorumRules, node: string, event: EventSink) {
     this.children = children;
@@ -51,7 +54,7 @@ export class Quorum implements RequestDriver {
   async read(bytes: Buffer, offset: number): Promise<void> {
     const request: Request = { type: 'read', offset, length: bytes.length };
     if (this.rules.fifo) await this.readFirst(bytes, request);
-    else await this.readByVote(bytes, request);
+    else await this.held(request, () => this.readByVote(bytes, request));
   }
 
   async write(bytes: Buffer, offset: number, flags: number): Promise<void> {
@@ -78,6 +81,19 @@ export class Quorum implements RequestDriver {
 
   adjustPermissions(_child: string, pair: PermissionPair): PermissionPair {
     return this.rules.rewrite ? { used: pair.used | Permission.write, shared: pair.shared } : pair;
+  }
+
+  /** Writes alone, reads together; but a read that may have to correct something is like a write. */
+  private async held(request: Request, run: () => Promise<void>): Promise<void> {
+    const { type, offset, length } = request;
+    if (this.rules.fifo || type === 'flush') return run();
+    const exclusive = type === 'write' || this.rules.rewrite;
+    const lock = await this.locks.acquire(offset, length, exclusive);
+    try {
+      await run();
+    } finally {
+      lock.release();
+    }
   }
 
   private async readFirst(bytes: Buffer, request: Request): Promise<void> {
@@ -122,8 +138,9 @@ export class Quorum implements RequestDriver {
   }
 
   private async all(request: Request, run: (child: Child) => Promise<void>): Promise<void> {
-    const outcomes = await Promise.allSettled(this.children.map(run));
-    this.sortOut(outcomes, request);
+    await this.held(request, async () => {
+      this.sortOut(await Promise.allSettled(this.children.map(run)), request);
+    });
   }
 
   /** Which disks did it; throws what most of the others said when they are fewer than it takes. */
