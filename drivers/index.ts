@@ -21,6 +21,9 @@ import { cloopDriver } from './format/cloop.ts';
 import { splitDriver } from './format/split.ts';
 import { dmgDriver } from './format/dmg/driver.ts';
 import { parallelsFolderDriver } from './format/parallels/folder-driver.ts';
+import { gzipDriver } from './format/compressed/gzip-driver.ts';
+import { xzDriver } from './format/compressed/xz-driver.ts';
+import { zstdDriver } from './format/compressed/zstd-driver.ts';
 import { rawDriver } from './format/raw.ts';
 import { vdiDriver } from './format/vdi/driver.ts';
 import { vmdkDriver } from './format/vmdk/driver.ts';
@@ -33,6 +36,9 @@ import { nullAioDriver, nullCoDriver } from './protocol/null.ts';
 
 /** Every driver of the program. A new driver is a new line here (test/rules compares the list with the folders). */
 export const DRIVERS: readonly Driver[] = [
+  zstdDriver,
+  xzDriver,
+  gzipDriver,
   parallelsFolderDriver,
   dmgDriver,
   splitDriver,

@@ -98,9 +98,11 @@ class CloopImage implements MappingDriver {
     }
     const packed = Buffer.allocUnsafe(end - start);
     await this.file.read(packed, start);
-    const plain = await unpack(packed, { maxOutputLength: blockSize }).catch((error: unknown) => {
-      throw damaged(this.subject, `block ${index} at ${start}: ${String(error)}`, 'must be a zlib stream');
-    });
+    const plain = await unpack(packed, { maxOutputLength: blockSize, chunkSize: blockSize + 64 }).catch(
+      (error: unknown) => {
+        throw damaged(this.subject, `block ${index} at ${start}: ${String(error)}`, 'must be a zlib stream');
+      },
+    );
     if (plain.length === blockSize) return plain;
     throw damaged(
       this.subject,

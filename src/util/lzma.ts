@@ -131,8 +131,7 @@ export class LzmaDecoder {
     const base = LITERAL + 0x300 * context;
     let symbol = 1;
     if (this.state >= 7) symbol = this.matchedLiteral(base);
-    while (symbol < 0x100) symbol = symbol * 2 + this.bit(base + symbol);
-    window[at] = symbol & 0xff;
+    window[at] = this.walk(base, symbol, 0x100) & 0xff;
     this.advance(1);
     this.state = this.state < 4 ? 0 : this.state < 10 ? this.state - 3 : this.state - 6;
   }
@@ -236,6 +235,38 @@ export class LzmaDecoder {
     return bit;
   }
 
+  /** Reads bits down a tree from `start` until the symbol reaches `top`. The hot loop: all it needs is in locals. */
+  private walk(base: number, start: number, top: number): number {
+    const { probs, input } = this;
+    let { range, code, from } = this;
+    let symbol = start;
+    while (symbol < top) {
+      const index = base + symbol;
+      const prob = probs[index] ?? PROB_START;
+      const bound = (range >>> BITS_PER_PROB) * prob;
+      symbol <<= 1;
+      if (code < bound) {
+        range = bound;
+        probs[index] = prob + ((2048 - prob) >> MOVE);
+      } else {
+        range -= bound;
+        code -= bound;
+        probs[index] = prob - (prob >> MOVE);
+        symbol |= 1;
+      }
+      if (range < TOP) {
+        range = (range << 8) >>> 0;
+        code = ((code << 8) | (input[from] ?? 0)) >>> 0;
+        from += 1;
+      }
+    }
+    if (from > this.to) throw new RangeError('lzma: a chunk ends too early');
+    this.range = range;
+    this.code = code;
+    this.from = from;
+    return symbol;
+  }
+
   private normalize(): void {
     if (this.from >= this.to) throw new RangeError('lzma: a chunk ends too early');
     this.range = (this.range << 8) >>> 0;
@@ -256,9 +287,8 @@ export class LzmaDecoder {
   }
 
   private tree(base: number, bits: number): number {
-    let symbol = 1;
-    for (let left = bits; left > 0; left -= 1) symbol = symbol * 2 + this.bit(base + symbol);
-    return symbol - 2 ** bits;
+    const top = 1 << bits;
+    return this.walk(base, 1, top) - top;
   }
 
   private reverseTree(base: number, bits: number): number {

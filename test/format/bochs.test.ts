@@ -33,7 +33,7 @@ for (const mode of ['growing', 'sparse'] as const) {
     t.is(difference(await readAll(child), disk), undefined);
   });
 
-  test(`bochs: damaged images are refused or served, ${mode}`, async (t) => {
+  test.serial(`bochs: damaged images are refused or served, ${mode}`, async (t) => {
     if (!canRun(t, 'bximage')) return;
     const folder = await tempDir(t);
     const raw = await rawFile(folder, 'base.raw', mixedDisk(3, 2 * MIB));

@@ -51,7 +51,7 @@ test('cloop: another version is refused by name', async (t) => {
   t.regex(error.message, /version is 4.0, must be 2.0/);
 });
 
-test('cloop: damaged images are refused or served', async (t) => {
+test.serial('cloop: damaged images are refused or served', async (t) => {
   if (!canRun(t, 'create_compressed_fs')) return;
   const folder = await tempDir(t);
   const raw = await rawFile(folder, 'base.raw', mixedDisk(3, 2 * MIB));

@@ -218,7 +218,7 @@ test('dmg: what is not supported is refused by name', async (t) => {
   t.regex(await refusal(t, huge), /536870912 bytes, must have at most 67108864/);
 });
 
-test('dmg: damaged images are refused or served', async (t) => {
+test.serial('dmg: damaged images are refused or served', async (t) => {
   if (!canRun(t, 'bzip2', 'xz')) return;
   const folder = await tempDir(t);
   const bytes = buildDmg(await makePieces(folder, testDisk().subarray(0, 3 * MIB)), true);
@@ -238,7 +238,7 @@ test('dmg: damaged images are refused or served', async (t) => {
   });
 });
 
-test('dmg: a damaged LZFSE image is refused or served', async (t) => {
+test.serial('dmg: a damaged LZFSE image is refused or served', async (t) => {
   const bytes = sample(t, 'udif-compression-lzfse.dmg');
   if (bytes === undefined) return;
   const path = await rawFile(await tempDir(t), 'a.dmg', bytes);

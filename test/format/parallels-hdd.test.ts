@@ -218,7 +218,7 @@ test('parallels-hdd: what is missing, wrong or not supported is named', async (t
   await unlink(path);
 });
 
-test('parallels-hdd: damaged descriptors are refused or served', async (t) => {
+test.serial('parallels-hdd: damaged descriptors are refused or served', async (t) => {
   const folder = await tempDir(t);
   const graph = both(t);
   await filled(graph, join(folder, 'a.hds'), mixedDisk(5, SIZE));

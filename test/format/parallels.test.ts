@@ -171,7 +171,7 @@ test('parallels: a format extension is refused by name, for writing', async (t) 
   t.regex(error.message, /ext_off is 8, a format extension \(dirty bitmaps\) is not supported for writing/);
 });
 
-test('parallels: damaged images are refused or served', async (t) => {
+test.serial('parallels: damaged images are refused or served', async (t) => {
   const path = await rawFile(await tempDir(t), 'a.hds', versionOne(mixedDisk(3, MIB), 64));
   await survivesMutations(t, graphWith(t, parallelsDriver), {
     driver: 'parallels',

@@ -134,7 +134,7 @@ test('qcow: AES encryption is refused by name', async (t) => {
   t.regex(error.message, /crypt_method is 1 \(AES encryption\), which is not supported/);
 });
 
-test('qcow: damaged images are refused or served', async (t) => {
+test.serial('qcow: damaged images are refused or served', async (t) => {
   if (!canRun(t, 'qemu-img')) return;
   const folder = await tempDir(t);
   const raw = await rawFile(folder, 'base.raw', mixedDisk(3, MIB));

@@ -146,7 +146,7 @@ test('qed: grows, and the new bytes are zeroes', async (t) => {
   await run('qemu-img', ['check', '-f', 'qed', path]);
 });
 
-test('qed: damaged images are refused or served', async (t) => {
+test.serial('qed: damaged images are refused or served', async (t) => {
   if (!canRun(t, 'qemu-img')) return;
   const folder = await tempDir(t);
   const raw = await rawFile(folder, 'base.raw', mixedDisk(3, MIB));

@@ -112,7 +112,10 @@ export interface Mutations {
   readonly writable: boolean;
 }
 
-/** 200 damaged copies of an image: each refused with a BlockError or served, within time and memory. */
+/**
+ * 200 damaged copies of an image: each refused with a BlockError or served, within time and memory. Time is that of the
+ * processor, so that a busy machine does not fail the test; what never ends is ended by ava.
+ */
 export async function survivesMutations(t: ExecutionContext, graph: Graph, setup: Mutations): Promise<void> {
   const good = await readFile(setup.path);
   const random = new Random(setup.seed);
@@ -122,18 +125,19 @@ export async function survivesMutations(t: ExecutionContext, graph: Graph, setup
   for (let round = 0; round < 200; round += 1) {
     await writeFile(path, mutate(good, random, setup));
     const readOnly = !setup.writable || random.chance(0.5);
-    const started = performance.now();
+    const started = process.cpuUsage();
     const outcome = await serve(graph, {
       driver: setup.driver,
       'read-only': readOnly,
       file: { driver: 'file', filename: path },
     });
-    slowest = Math.max(slowest, performance.now() - started);
+    const { user, system } = process.cpuUsage(started);
+    slowest = Math.max(slowest, (user + system) / 1000);
     if (outcome === undefined) continue;
     refused += 1;
     if (!(outcome instanceof BlockError)) t.fail(`round ${round}: ${inspect(outcome)}`);
   }
-  t.true(slowest < 5000, `slowest took ${Math.round(slowest)} ms`);
+  t.true(slowest < 5000, `slowest took ${Math.round(slowest)} ms of CPU`);
   const memory = process.memoryUsage().rss;
   t.true(memory < 512 * MIB, `resident ${Math.round(memory / MIB)} MiB`);
   t.log(

@@ -21,7 +21,7 @@ const DECODERS: Readonly<Record<Exclude<Packing, 'zlib'>, (packed: Buffer, size:
  */
 export async function unpackChunk(kind: Packing, packed: Buffer, size: number): Promise<Buffer> {
   if (kind === 'zlib') {
-    const plain = await inflateAsync(packed, { maxOutputLength: size });
+    const plain = await inflateAsync(packed, { maxOutputLength: size, chunkSize: size + 64 });
     if (plain.length !== size) throw new RangeError(`zlib: ${plain.length} bytes, wanted ${size}`);
     return plain;
   }

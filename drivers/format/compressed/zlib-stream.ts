@@ -1,0 +1,40 @@
+import { once } from 'node:events';
+import type { ZstdDecompress } from 'node:zlib';
+import type { Child } from '../../../src/block/child.ts';
+import type { PlainStream } from './cursors.ts';
+import { readPacked } from './image.ts';
+import type { Segment } from './segments.ts';
+
+const READ = 256 * 1024;
+
+/** Unpacks a segment of the file through a decoder of node:zlib, which works on the thread pool. */
+export class ZlibStream implements PlainStream {
+  private readonly decoder: ZstdDecompress;
+  private readonly chunks: AsyncIterator<Buffer>;
+
+  constructor(file: Child, segment: Segment, decoder: ZstdDecompress) {
+    this.decoder = decoder;
+    this.chunks = decoder[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
+    this.feed(file, segment).catch((error: unknown) => {
+      decoder.destroy(error instanceof Error ? error : new Error(String(error)));
+    });
+  }
+
+  async next(): Promise<Buffer | undefined> {
+    const { done, value } = await this.chunks.next();
+    return done === true ? undefined : value;
+  }
+
+  close(): void {
+    this.decoder.destroy();
+  }
+
+  private async feed(file: Child, { offset, packed }: Segment): Promise<void> {
+    const { decoder } = this;
+    for (let at = 0; at < packed && !decoder.destroyed; at += READ) {
+      const bytes = await readPacked(file, offset + at, Math.min(READ, packed - at));
+      if (!decoder.write(bytes) && !decoder.destroyed) await once(decoder, 'drain');
+    }
+    decoder.end();
+  }
+}
