@@ -4,6 +4,7 @@
  */
 import { chmodSync, renameSync, rmSync } from 'node:fs';
 import { build } from 'esbuild';
+import { BUNDLE_OPTIONS } from './bundle-options.mjs';
 import { root } from './project.mjs';
 
 const require = `import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);`;
@@ -11,21 +12,16 @@ const require = `import { createRequire as __createRequire } from 'node:module';
 // Beside the old one, which goes only when the new one is whole.
 const fresh = `${root}/build/dist-${process.pid}`;
 const built = await build({
-  absWorkingDir: root,
+  ...BUNDLE_OPTIONS,
   entryPoints: { blockfuse: 'src/main.ts' },
   outdir: fresh,
   chunkNames: 'chunks/[name]-[hash]',
-  bundle: true,
   splitting: true,
   format: 'esm',
-  platform: 'node',
   target: 'node22.15',
   external: ['koffi'],
-  alias: { 'supports-color': `${root}/packaging/scripts/no-colors.mjs` },
   banner: { js: `#!/usr/bin/env node\n${require}` },
   sourcemap: 'linked',
-  sourcesContent: false,
-  logLevel: 'warning',
 }).catch(() => undefined);
 // esbuild has said what is wrong.
 if (built === undefined) process.exit(1);

@@ -24,6 +24,7 @@ const TASKS = {
   },
   bench: { built: true, tools: true, command: (args) => ['test/bench/run.ts', ...args] },
   ci: { built: true, tools: true, command: (args) => ['packaging/scripts/ci.mjs', ...args] },
+  package: { command: () => ['packaging/scripts/package.mjs'] },
   docs: { built: true, command: () => ['packaging/reference/write.ts'] },
   build: { command: () => ['packaging/scripts/build.mjs'] },
 };

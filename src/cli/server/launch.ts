@@ -3,12 +3,12 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { Duplex } from 'node:stream';
-import { BlockError } from '../../block/errors.ts';
+import { BlockError, errnoOf } from '../../block/errors.ts';
 import type { ErrnoCode } from '../../block/errors.ts';
 import { discardServerLog, openServerLog } from '../../sys/running-servers.ts';
 import { complain } from '../output.ts';
 import type { ServeReport, ServeRequest } from './messages.ts';
-import { selfCommand, SERVE, serverEnvironment } from './self.ts';
+import { selfCommand, selfName, SERVE, serverEnvironment } from './self.ts';
 
 export type Ready = Extract<ServeReport, { type: 'ready' }>;
 type Failed = Extract<ServeReport, { type: 'failed' }>;
@@ -19,6 +19,7 @@ export async function launchServer(request: ServeRequest): Promise<Ready> {
   // The arguments after the first are for people who read the list of processes.
   const [program, argv] = selfCommand([SERVE, ...request.words]);
   const child = spawn(program, argv, {
+    argv0: selfName(),
     cwd: '/',
     detached: true,
     env: serverEnvironment(),
@@ -44,8 +45,7 @@ async function converse(child: ChildProcess, request: ServeRequest): Promise<Rea
   // An error of the pipe means that the server ended; `ended` and the end of the lines tell.
   pipe.on('error', () => undefined);
   pipe.write(`${JSON.stringify(request)}\n`);
-  for await (const line of createInterface({ input: pipe })) {
-    const report = JSON.parse(line) as ServeReport;
+  for await (const report of reports(pipe)) {
     if (report.type === 'warning') complain(`warning: ${report.message}`);
     if (report.type === 'ready') return release(child, pipe, report);
     if (report.type === 'failed') {
@@ -55,6 +55,16 @@ async function converse(child: ChildProcess, request: ServeRequest): Promise<Rea
   }
   await ended;
   return undefined;
+}
+
+/** What the server says until it hangs up, in whatever way. */
+async function* reports(pipe: Duplex): AsyncGenerator<ServeReport> {
+  try {
+    for await (const line of createInterface({ input: pipe })) yield JSON.parse(line) as ServeReport;
+  } catch (error) {
+    // A server that died before it read its request.
+    if (!['ECONNRESET', 'EPIPE'].includes(errnoOf(error))) throw error;
+  }
 }
 
 /** Lets this process end while the server goes on. */

@@ -1,0 +1,160 @@
+/** The one file that `npm run package` makes, where there is nothing else: no Node, no modules, no libraries of FUSE. */
+import { copyFile, link, mkdir, open, readdir, readFile, readlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { ExecutionContext } from 'ava';
+import test from 'ava';
+import { executable } from '../helpers/executable.ts';
+import { attempt, run } from '../helpers/run.ts';
+import type { Outcome, RunOptions } from '../helpers/run.ts';
+import { tempDir } from '../helpers/temp-dir.ts';
+import { canRun, isRoot } from '../helpers/tools.ts';
+
+const BARE: RunOptions = { env: { PATH: '/nonexistent' } };
+const READY_MS = 500;
+
+let packaged: Promise<string> | undefined;
+
+/** A folder that holds the executable, a qcow2 image and an empty folder. */
+async function emptyFolder(t: ExecutionContext): Promise<{ folder: string; program: string }> {
+  const program = await (packaged ??= executable());
+  const folder = await tempDir(t);
+  // A second name is enough, where the folder is on the same file system.
+  await link(program, join(folder, 'blockfuse')).catch(() => copyFile(program, join(folder, 'blockfuse')));
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', join(folder, 'disk.qcow2'), '64M']);
+  await run('qemu-io', ['-c', 'write -P 7 1M 1M', join(folder, 'disk.qcow2')]);
+  await mkdir(join(folder, 'mnt'));
+  return { folder, program: join(folder, 'blockfuse') };
+}
+
+async function mount(t: ExecutionContext, folder: string): Promise<{ pid: number; file: string }> {
+  const { stdout } = await run(join(folder, 'blockfuse'), ['mount', '--json', 'disk.qcow2', 'mnt'], {
+    ...BARE,
+    cwd: folder,
+  });
+  t.teardown(() => attempt('umount', ['-l', join(folder, 'mnt')]));
+  return JSON.parse(stdout) as { pid: number; file: string };
+}
+
+const unmount = (folder: string): Promise<Outcome> =>
+  run(join(folder, 'blockfuse'), ['unmount', join(folder, 'mnt')], BARE);
+
+test.serial('the executable mounts a qcow2 with nothing beside it', async (t) => {
+  t.timeout(300_000);
+  if (!canRun(t, 'qemu-img', 'qemu-io') || !isRoot(t)) return;
+  const { folder, program } = await emptyFolder(t);
+  const before = await leftovers();
+  const { pid, file } = await mount(t, folder);
+  t.is(await readlink(`/proc/${pid}/exe`), program);
+  const environment = await readFile(`/proc/${pid}/environ`, 'utf8');
+  t.true(environment.split('\0').includes('UV_THREADPOOL_SIZE=16'));
+  const disk = await open(file, 'r+');
+  t.teardown(() => disk.close().catch(() => undefined));
+  const bytes = Buffer.alloc(4096);
+  await disk.read(bytes, 0, 4096, 1_048_576);
+  t.deepEqual(bytes, Buffer.alloc(4096, 7));
+  await disk.write(Buffer.alloc(4096, 9), 0, 4096, 8_388_608);
+  await disk.close();
+  await unmount(folder);
+  await run('qemu-img', ['check', '-q', join(folder, 'disk.qcow2')]);
+  const { stdout } = await run('qemu-io', ['-c', 'read -P 9 8M 4k', join(folder, 'disk.qcow2')]);
+  t.notRegex(stdout, /verification failed/);
+  t.deepEqual(await leftovers(), before);
+  t.deepEqual((await readdir(folder)).sort(), ['blockfuse', 'disk.qcow2', 'mnt']);
+});
+
+/** What the executable could have left of its libraries. */
+async function leftovers(): Promise<string[]> {
+  const names = await Promise.all(
+    ['/dev/shm', '/tmp', '/var/tmp'].map(async (place) => readdir(place).catch(() => [])),
+  );
+  return names.flat().filter((name) => name.startsWith('.blockfuse-'));
+}
+
+test.serial('from start to ready it takes less than half a second', async (t) => {
+  t.timeout(300_000);
+  if (!canRun(t, 'qemu-img', 'qemu-io') || !isRoot(t)) return;
+  const { folder } = await emptyFolder(t);
+  // The best of many: other tests want the processors as well.
+  const giveUp = Date.now() + 60_000;
+  let best = Number.POSITIVE_INFINITY;
+  do {
+    const start = performance.now();
+    await mount(t, folder);
+    best = Math.min(best, performance.now() - start);
+    await unmount(folder);
+  } while (best >= READY_MS && Date.now() < giveUp);
+  t.log(`ready after ${Math.round(best)} ms`);
+  t.true(best < READY_MS);
+});
+
+test.serial('in the foreground it has its threads without starting again', async (t) => {
+  if (!canRun(t, 'qemu-img', 'qemu-io') || !isRoot(t)) return;
+  const { folder } = await emptyFolder(t);
+  const served = run(join(folder, 'blockfuse'), ['mount', '--foreground', 'disk.qcow2', 'mnt'], {
+    ...BARE,
+    cwd: folder,
+  });
+  const pid = await serverOf(folder);
+  // Threads that serve the pool are there once it was used.
+  const threads = await readdir(`/proc/${pid}/task`);
+  t.true(threads.length > 16, String(threads.length));
+  await unmount(folder);
+  t.regex((await served).stdout, /disk\.raw\n$/);
+});
+
+async function serverOf(folder: string): Promise<number> {
+  for (let tries = 0; tries < 500; tries += 1) {
+    const { stdout } = await attempt(join(folder, 'blockfuse'), ['list', '--json'], BARE);
+    const servers = JSON.parse(stdout) as { pid: number; mounts: { mountpoint: string }[] }[];
+    const found = servers.find(({ mounts }) => mounts[0]?.mountpoint === join(folder, 'mnt'));
+    if (found !== undefined) return found.pid;
+  }
+  throw new Error('the server did not come');
+}
+
+const NO_FOLDER = /Cannot load "koffi\.node": no folder to run it from: \/dev\/shm \(/;
+
+/** Hides a folder, or makes it one from which nothing can be run, for the rest of a script. */
+const hide = (folder: string): string => `mount -t tmpfs -o noexec none ${folder};`;
+
+interface Trouble {
+  readonly prepare: string;
+  readonly command: string;
+  readonly expected: RegExp;
+}
+
+const oneLine = test.macro(async (t, { prepare, command, expected }: Trouble) => {
+  if (!canRun(t, 'qemu-img', 'qemu-io', 'unshare', 'setpriv') || !isRoot(t)) return;
+  const { folder } = await emptyFolder(t);
+  const script = `${prepare} env -i PATH=/nonexistent ./blockfuse ${command}`;
+  const outcome = await attempt('unshare', ['-m', 'sh', '-c', script], { cwd: folder });
+  t.is(outcome.code, 1);
+  t.regex(outcome.stderr, expected);
+  t.is(outcome.stderr.trimEnd().split('\n').length, 1, outcome.stderr);
+});
+
+test.serial('one line says that /dev/fuse is missing', oneLine, {
+  prepare: `${hide('/dev')} mknod /dev/null c 1 3; mknod /dev/urandom c 1 9;`,
+  command: 'mount disk.qcow2 mnt',
+  expected: /^blockfuse: Cannot open "\/dev\/fuse": it does not exist, the kernel module "fuse"/,
+});
+test.serial('one line says that fusermount3 is missing', oneLine, {
+  prepare: 'chmod -R a+rwX . && setpriv --reuid=65534 --regid=65534 --clear-groups',
+  command: 'mount disk.qcow2 mnt',
+  expected: /^blockfuse: Cannot run "fusermount3": it is not installed/,
+});
+test.serial('one line says that no folder allows to run its libraries', oneLine, {
+  prepare: ['/dev/shm', '/var/tmp', '/run', '/tmp'].map(hide).join(' '),
+  command: 'info disk.qcow2',
+  expected: NO_FOLDER,
+});
+
+test.serial('a server that can not start is no mystery', async (t) => {
+  if (!canRun(t, 'qemu-img', 'qemu-io', 'unshare') || !isRoot(t)) return;
+  const { folder } = await emptyFolder(t);
+  const script = `${['/dev/shm', '/var/tmp', '/run', '/tmp'].map(hide).join(' ')} env -i ./blockfuse mount disk.qcow2 mnt`;
+  const outcome = await attempt('unshare', ['-m', 'sh', '-c', script], { cwd: folder });
+  t.is(outcome.code, 1);
+  t.regex(outcome.stderr, /^blockfuse: Cannot mount ".*disk\.qcow2": the server ended early\n/);
+  t.regex(outcome.stderr, NO_FOLDER);
+});
