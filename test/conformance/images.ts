@@ -140,4 +140,22 @@ export const SUBJECTS: readonly Subject[] = [
     args: (flat, path) => ['-q', '-B', '65536', flat, path],
   }),
   SPLIT_DISK,
+  convertedImage({
+    name: 'gzip',
+    driver: 'gzip',
+    tool: '7zz',
+    args: (flat, path) => ['a', '-bso0', '-tgzip', path, flat],
+  }),
+  convertedImage({
+    name: 'xz',
+    driver: 'xz',
+    tool: '7zz',
+    args: (flat, path) => ['a', '-bso0', '-txz', path, flat],
+  }),
+  convertedImage({
+    name: 'zstd',
+    driver: 'zstd',
+    tool: 'zstd',
+    args: (flat, path) => ['-q', flat, '-o', path],
+  }),
 ];
