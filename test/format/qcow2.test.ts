@@ -1,6 +1,7 @@
 /** qcow2 against a model and against qemu-img: images made by it, changed here at random, judged by it. */
-import { writeFile } from 'node:fs/promises';
+import { stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import { DRIVERS } from '../../drivers/index.ts';
@@ -181,6 +182,11 @@ test.serial('extended L2, compressed', differential, {
   options: 'extended_l2=on,cluster_size=64k',
   filled: ['-c'],
 });
+test.serial('O_DIRECT', differential, {
+  ...large,
+  options: 'cluster_size=64k',
+  nodeOptions: { 'cache.direct': true },
+});
 test.serial('lazy refcounts', differential, { ...large, options: 'lazy_refcounts=on' });
 test.serial('shared with a snapshot', differential, {
   ...large,
@@ -235,4 +241,26 @@ test('reopened for writing and back, with other options, nothing is lost', async
   const actual = Buffer.alloc(300_000);
   await door.read(actual, 5_000_001);
   t.true(actual.equals(bytes));
+});
+
+test('writing and discarding again and again does not make the file grow', async (t) => {
+  if (!canRun(t, 'qemu-img')) return;
+  const top = join(await tempDir(t), 'image.qcow2');
+  await run('qemu-img', ['create', '-f', 'qcow2', top, '1G']);
+  const graph = new Graph({ drivers: DRIVERS });
+  t.teardown(() => graph.close());
+  const node = await graph.openImage(top, 'qcow2', { discard: 'unmap' });
+  const door = graph.attachRoot(node, { name: 'test', used: 15 });
+  const length = 4 * MIB;
+  for (let cycle = 0; cycle < 20; cycle += 1) {
+    await door.write(Buffer.alloc(length, cycle + 1), cycle * 3 * length + 5000);
+    await door.discard(cycle * 3 * length, 2 * length);
+    await door.flush();
+    await setTimeout(20);
+  }
+  await graph.close();
+  const { size, blocks } = await stat(top);
+  t.true(size < 3 * length, `${size} bytes`);
+  t.true(blocks * 512 < MIB, `${blocks * 512} bytes allocated`);
+  await t.notThrowsAsync(run('qemu-img', ['check', top]));
 });

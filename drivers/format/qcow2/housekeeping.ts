@@ -13,6 +13,8 @@ export class Housekeeping {
   private readonly writeBack: () => Promise<void>;
   private timer: NodeJS.Timeout | undefined = undefined;
   private running = false;
+  /** More was freed while a writeback ran: it may have come too late for that one. */
+  private again = false;
   private closed = false;
 
   constructor(subject: string, writeBack: () => Promise<void>) {
@@ -22,7 +24,9 @@ export class Housekeeping {
 
   /** Clusters were freed; so many are pending now. */
   freed(pending: number): void {
-    if (this.running || this.closed) return;
+    if (this.closed) return;
+    this.again = this.running;
+    if (this.running) return;
     if (pending >= FREES_MAX) {
       this.run();
     } else if (this.timer === undefined) {
@@ -47,6 +51,7 @@ export class Housekeeping {
       })
       .finally(() => {
         this.running = false;
+        if (this.again) this.freed(0);
       });
   }
 }
