@@ -58,6 +58,7 @@ class EvictingFormat implements MappingDriver {
   private readonly seed: number;
   private readonly random: Random;
   private readonly failureRate: number;
+  private readonly blank: boolean;
   private readonly entries: Entry[] = [];
   private readonly loaded = new Set<number>();
   private readonly pins = new Map<number, number>();
@@ -74,13 +75,16 @@ class EvictingFormat implements MappingDriver {
     this.seed = options.seed;
     this.random = new Random(options.seed + 1);
     this.failureRate = options['fail-per-mille'] / 1000;
+    this.blank = options.blank;
     this.limits = limits({ allocationUnit: this.cluster, discardAlignment: this.cluster });
     if (options.codec) this.codec = PLACE_XOR;
   }
 
   /** Gives every cluster its start content. */
   async fill(): Promise<void> {
-    for (const [index, kind] of startKinds(this.seed, Math.ceil(this.size / this.cluster)).entries()) {
+    const kinds = startKinds(this.seed, Math.ceil(this.size / this.cluster));
+    for (const [index, chosen] of kinds.entries()) {
+      const kind = this.blank ? 'none' : chosen;
       const stored = kind === 'data' || kind === 'shared';
       const place = stored ? this.end++ : -1;
       this.entries.push({ kind, place });
@@ -331,6 +335,7 @@ interface FormatOptions {
   readonly cluster: number;
   readonly seed: number;
   readonly codec: boolean;
+  readonly blank: boolean;
   readonly 'fail-per-mille': number;
 }
 
@@ -343,6 +348,7 @@ export const evictingDriver = defineDriver({
     cluster: optional(size('Allocation unit'), 4096),
     seed: optional(integer('Seed of its start content and moods'), 1),
     codec: optional(bool('Store the data transformed'), false),
+    blank: optional(bool('Start without content'), false),
     'has-backing': optional(bool('Look below'), false),
     'fail-per-mille': optional(integer('Allocations that fail, in a thousand'), 0),
   },
