@@ -318,17 +318,12 @@ class EvictingFormat implements MappingDriver {
 }
 
 /** Stored bytes depend on where they are stored, so that bytes moved without the codec are noticed. */
-const PLACE_XOR: DataCodec = {
-  unit: 1,
-  decode(bytes, at, length, _offset, place) {
-    for (let index = 0; index < length; index += 1) {
-      bytes[at + index] = (bytes[at + index] ?? 0) ^ (((place + index) * 31 + 7) & 0xff);
-    }
-  },
-  encode(bytes, at, length, offset, place) {
-    PLACE_XOR.decode(bytes, at, length, offset, place);
-  },
+const exclusiveOr: DataCodec['decode'] = (bytes, at, ...[length, , place]) => {
+  for (let index = 0; index < length; index += 1) {
+    bytes[at + index] = (bytes[at + index] ?? 0) ^ (((place + index) * 31 + 7) & 0xff);
+  }
 };
+const PLACE_XOR: DataCodec = { unit: 1, decode: exclusiveOr, encode: exclusiveOr };
 
 interface FormatOptions {
   readonly size: number;
