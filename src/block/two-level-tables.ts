@@ -29,14 +29,14 @@ export interface TwoLevelGeometry {
   readonly l2Entries: number;
   /** What L2 offsets must be a multiple of. */
   readonly l2Alignment: number;
-  /** Left out when the image is only read. */
-  readonly allocator: AppendAllocator | undefined;
 }
 
 export class TwoLevelTables {
   /** The slice, and the byte in it, of the entry that `locate` found. */
   slice: TableSlice | undefined = undefined;
   at = 0;
+  /** Where new tables go; undefined while the image is only read. */
+  allocator: AppendAllocator | undefined = undefined;
   private readonly geometry: TwoLevelGeometry;
   private readonly l1: TableCache;
   private readonly l2: TableCache;
@@ -84,7 +84,8 @@ export class TwoLevelTables {
    * False: load. Only after `locate` said 'none' in this turn.
    */
   tryMakeTable(cluster: number): boolean {
-    const { l2Entries, allocator } = this.geometry;
+    const { allocator } = this;
+    const { l2Entries } = this.geometry;
     const index = Math.floor(cluster / l2Entries);
     const slice = this.l1.get(this.l1SliceOffset(index));
     if (slice === undefined || allocator === undefined) return false;

@@ -54,7 +54,8 @@ async function prepareForWriting(
 
 async function check(opened: OpenDriver, options: CheckOptions): Promise<CheckResult> {
   if (!(opened instanceof ParallelsImage)) throw new TypeError('not an open Parallels image');
-  const { file, geometry, subject, writable } = opened.parts;
+  const { file, geometry, subject } = opened.parts;
+  const writable = opened.isWritable;
   if (writable) await opened.settle();
   return checkBat(file, geometry, subject, writable && options.repair === 'all');
 }

@@ -1,10 +1,11 @@
 import { AppendAllocator } from '../../../src/block/append-allocator.ts';
 import type { Child } from '../../../src/block/child.ts';
-import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
+import type { ImageInfo, MappingDriver, PermissionChange } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import type { Extent, Placement } from '../../../src/block/extent.ts';
 import type { Limits } from '../../../src/block/limits.ts';
 import { limits } from '../../../src/block/limits.ts';
+import type { CommonOptions } from '../../../src/block/schema.ts';
 import type { TableSlice } from '../../../src/block/table-cache.ts';
 import { Bat } from './bat.ts';
 import type { Geometry, Header } from './header.ts';
@@ -38,7 +39,7 @@ export class ParallelsImage implements MappingDriver {
   readonly parts: ParallelsParts;
   private readonly clusterSize: number;
   private readonly bat: Bat;
-  private readonly allocator: AppendAllocator | undefined;
+  private allocator: AppendAllocator | undefined = undefined;
   private readonly mark: InUseMark;
 
   constructor(parts: ParallelsParts) {
@@ -48,10 +49,12 @@ export class ParallelsImage implements MappingDriver {
     this.clusterSize = geometry.clusterSize;
     this.limits = limits({ allocationUnit: geometry.clusterSize });
     this.bat = new Bat(file, subject, geometry);
-    this.allocator = writable
-      ? new AppendAllocator(file, geometry.dataOffset, geometry.clusterSize)
-      : undefined;
     this.mark = new InUseMark(file, header);
+    this.setWritable(writable);
+  }
+
+  get isWritable(): boolean {
+    return this.allocator !== undefined;
   }
 
   tryMap(offset: number, max: number, out: Extent): boolean {
@@ -103,13 +106,25 @@ export class ParallelsImage implements MappingDriver {
   }
 
   async close(): Promise<void> {
-    if (this.allocator === undefined) return;
-    try {
-      await this.flush();
-    } finally {
-      await this.allocator.trim();
+    if (this.allocator !== undefined) await this.finishWriting();
+  }
+
+  /** To read-only: all is written back first. To writable: space is given out behind what is there, unless a check is due. */
+  async reopen(common: CommonOptions): Promise<PermissionChange> {
+    if (common.readOnly) {
+      if (this.allocator !== undefined) await this.finishWriting();
+      return { commit: () => this.setWritable(false), abort: () => {} };
     }
-    await this.mark.clear();
+    if ((this.mark.isSet || this.parts.header.ext_off !== 0) && this.allocator === undefined) {
+      const why = 'it is to be checked or has an extension; close it and open it for writing';
+      throw new BlockError('EBUSY', `Cannot reopen "${this.parts.subject}" for writing: ${why}`);
+    }
+    return {
+      commit: () => {
+        if (this.allocator === undefined) this.setWritable(true);
+      },
+      abort: () => {},
+    };
   }
 
   /** Writes back and forgets the BAT: the file is then what counts. */
@@ -125,6 +140,22 @@ export class ParallelsImage implements MappingDriver {
       dirty: this.mark.isSet,
       formatSpecific: { version: header.magic === MAGIC_V2 ? 2 : 1, 'in-use': this.mark.isSet },
     });
+  }
+
+  private setWritable(writable: boolean): void {
+    const { file, geometry } = this.parts;
+    this.allocator = writable
+      ? new AppendAllocator(file, geometry.dataOffset, geometry.clusterSize)
+      : undefined;
+  }
+
+  private async finishWriting(): Promise<void> {
+    try {
+      await this.flush();
+    } finally {
+      await this.allocator?.trim();
+    }
+    await this.mark.clear();
   }
 
   /** An entry has 32 bits: in version 1 it counts sectors, so a file has an end at 2 TiB. */

@@ -3,13 +3,14 @@ import { inflateRaw, inflateRawSync } from 'node:zlib';
 import { AppendAllocator } from '../../../src/block/append-allocator.ts';
 import type { Child } from '../../../src/block/child.ts';
 import { DecompressedCache, readBlocks, tryReadBlocks } from '../../../src/block/decompressed-cache.ts';
-import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
+import type { ImageInfo, MappingDriver, PermissionChange } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import type { Extent, Placement } from '../../../src/block/extent.ts';
 import type { Limits } from '../../../src/block/limits.ts';
 import { limits } from '../../../src/block/limits.ts';
 import { damaged } from '../../../src/block/refuse.ts';
 import type { TableSlice } from '../../../src/block/table-cache.ts';
+import type { CommonOptions } from '../../../src/block/schema.ts';
 import { TwoLevelTables } from '../../../src/block/two-level-tables.ts';
 import { readU64BE, showU64, writeU64BE } from '../../../src/util/bytes.ts';
 import type { Geometry } from './header.ts';
@@ -52,7 +53,7 @@ export class QcowImage implements MappingDriver {
   private readonly parts: QcowParts;
   private readonly clusterSize: number;
   private readonly tables: TwoLevelTables;
-  private readonly allocator: AppendAllocator | undefined;
+  private allocator: AppendAllocator | undefined = undefined;
   private readonly cache = new DecompressedCache();
 
   constructor(parts: QcowParts) {
@@ -61,7 +62,6 @@ export class QcowImage implements MappingDriver {
     this.size = geometry.size;
     this.clusterSize = geometry.clusterSize;
     this.limits = limits({ allocationUnit: geometry.clusterSize });
-    this.allocator = writable ? new AppendAllocator(file, 0, geometry.clusterSize) : undefined;
     this.tables = new TwoLevelTables({
       file,
       subject,
@@ -69,8 +69,8 @@ export class QcowImage implements MappingDriver {
       l1Offset: geometry.l1Offset,
       l2Entries: geometry.l2Entries,
       l2Alignment: 8,
-      allocator: this.allocator,
     });
+    this.setWritable(writable);
   }
 
   tryMap(offset: number, max: number, out: Extent): boolean {
@@ -149,18 +149,41 @@ export class QcowImage implements MappingDriver {
   }
 
   async close(): Promise<void> {
-    if (this.allocator === undefined) return;
-    try {
-      await this.flush();
-    } finally {
-      await this.allocator.trim();
+    if (this.allocator !== undefined) await this.finishWriting();
+  }
+
+  /** To read-only: all is written back first. To writable: space is given out behind what is there. */
+  async reopen(common: CommonOptions): Promise<PermissionChange> {
+    if (common.readOnly) {
+      if (this.allocator !== undefined) await this.finishWriting();
+      return { commit: () => this.setWritable(false), abort: () => {} };
     }
+    return {
+      commit: () => {
+        if (this.allocator === undefined) this.setWritable(true);
+      },
+      abort: () => {},
+    };
   }
 
   info(): Promise<ImageInfo> {
     const { backingFilename } = this.parts;
     const info = { clusterSize: this.clusterSize, encrypted: false };
     return Promise.resolve(backingFilename === undefined ? info : { ...info, backingFilename });
+  }
+
+  private setWritable(writable: boolean): void {
+    const { file } = this.parts;
+    this.allocator = writable ? new AppendAllocator(file, 0, this.clusterSize) : undefined;
+    this.tables.allocator = this.allocator;
+  }
+
+  private async finishWriting(): Promise<void> {
+    try {
+      await this.flush();
+    } finally {
+      await this.allocator?.trim();
+    }
   }
 
   /** Clusters from `at` on that are of one kind, and for data one behind the other. */

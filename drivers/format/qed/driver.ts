@@ -11,7 +11,7 @@ import { BlockError } from '../../../src/block/errors.ts';
 import { Role } from '../../../src/block/permissions.ts';
 import { checkQed } from './check.ts';
 import { createQed, CREATE_OPTIONS } from './create.ts';
-import { AUTOCLEAR_OFFSET, checkHeader, Feature, HEADER_LENGTH, MAGIC } from './header.ts';
+import { checkHeader, Feature, HEADER_LENGTH, MAGIC } from './header.ts';
 import type { Header } from './header.ts';
 import { QedImage } from './image.ts';
 
@@ -48,7 +48,7 @@ async function namedBacking(
   return { filename: name.toString(), isRaw: (header.features & Feature.backingIsRaw) !== 0n };
 }
 
-/** What the specification asks for before the first write: the check if one is due, unknown autoclear bits cleared. */
+/** What the specification asks for before the first write: the check, if one is due. */
 async function prepareForWriting(context: OpenContext<object>, header: Header): Promise<void> {
   const { subject } = context;
   const file = context.child('file');
@@ -63,12 +63,12 @@ async function prepareForWriting(context: OpenContext<object>, header: Header): 
       `it was not closed cleanly; checked: ${result.corruptionsFixed} entries repaired, ${result.leaks} clusters leaked`,
     );
   }
-  if (header.autoclear_features !== 0n) await file.write(Buffer.alloc(8), AUTOCLEAR_OFFSET);
 }
 
 async function check(opened: OpenDriver, options: CheckOptions): Promise<CheckResult> {
   if (!(opened instanceof QedImage)) throw new TypeError('not an open QED image');
-  const { file, header, subject, writable } = opened.parts;
+  const { file, header, subject } = opened.parts;
+  const writable = opened.isWritable;
   if (writable) await opened.settle();
   return checkQed(file, header, subject, writable && options.repair === 'all');
 }

@@ -1,12 +1,13 @@
 import { AppendAllocator } from '../../../src/block/append-allocator.ts';
 import type { Child } from '../../../src/block/child.ts';
-import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
+import type { ImageInfo, MappingDriver, PermissionChange } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import type { Extent, Placement } from '../../../src/block/extent.ts';
 import type { Limits } from '../../../src/block/limits.ts';
 import { limits } from '../../../src/block/limits.ts';
 import { damaged } from '../../../src/block/refuse.ts';
 import type { TableSlice } from '../../../src/block/table-cache.ts';
+import type { CommonOptions } from '../../../src/block/schema.ts';
 import { TwoLevelTables } from '../../../src/block/two-level-tables.ts';
 import { readU64LE, showU64, writeU64LE } from '../../../src/util/bytes.ts';
 import type { Header } from './header.ts';
@@ -42,7 +43,7 @@ export class QedImage implements MappingDriver {
   size: number;
   private readonly clusterSize: number;
   private readonly tables: TwoLevelTables;
-  private readonly allocator: AppendAllocator | undefined;
+  private allocator: AppendAllocator | undefined = undefined;
   private readonly flag: NeedCheckFlag;
 
   constructor(parts: QedParts) {
@@ -51,8 +52,7 @@ export class QedImage implements MappingDriver {
     this.size = header.image_size;
     this.clusterSize = header.cluster_size;
     this.limits = limits({ allocationUnit: header.cluster_size, zeroesAlignment: 1 });
-    this.allocator = writable ? new AppendAllocator(file, 0, header.cluster_size) : undefined;
-    this.flag = new NeedCheckFlag(file, header.features);
+    this.flag = new NeedCheckFlag(file, header);
     this.tables = new TwoLevelTables({
       file,
       subject,
@@ -60,8 +60,12 @@ export class QedImage implements MappingDriver {
       l1Offset: header.l1_table_offset,
       l2Entries: tableEntries(header),
       l2Alignment: header.cluster_size,
-      allocator: this.allocator,
     });
+    this.setWritable(writable);
+  }
+
+  get isWritable(): boolean {
+    return this.allocator !== undefined;
   }
 
   tryMap(offset: number, max: number, out: Extent): boolean {
@@ -160,13 +164,25 @@ export class QedImage implements MappingDriver {
   }
 
   async close(): Promise<void> {
-    if (this.allocator === undefined) return;
-    try {
-      await this.flush();
-    } finally {
-      await this.allocator.trim();
+    if (this.allocator !== undefined) await this.finishWriting();
+  }
+
+  /** To read-only: all is written back first. To writable: space is given out behind what is there, unless a check is due. */
+  async reopen(common: CommonOptions): Promise<PermissionChange> {
+    if (common.readOnly) {
+      if (this.allocator !== undefined) await this.finishWriting();
+      return { commit: () => this.setWritable(false), abort: () => {} };
     }
-    await this.flag.clear();
+    if (this.flag.isSet && this.allocator === undefined) {
+      const why = 'it was not closed cleanly and is to be checked first; close it and open it for writing';
+      throw new BlockError('EBUSY', `Cannot reopen "${this.parts.subject}" for writing: ${why}`);
+    }
+    return {
+      commit: () => {
+        if (this.allocator === undefined) this.setWritable(true);
+      },
+      abort: () => {},
+    };
   }
 
   /** Writes back and forgets all tables: the file is then what counts. */
@@ -181,6 +197,20 @@ export class QedImage implements MappingDriver {
     if (backing === undefined) return Promise.resolve(info);
     const named = { ...info, backingFilename: backing.filename };
     return Promise.resolve(backing.isRaw ? { ...named, backingFormat: 'raw' } : named);
+  }
+
+  private setWritable(writable: boolean): void {
+    this.allocator = writable ? new AppendAllocator(this.parts.file, 0, this.clusterSize) : undefined;
+    this.tables.allocator = this.allocator;
+  }
+
+  private async finishWriting(): Promise<void> {
+    try {
+      await this.flush();
+    } finally {
+      await this.allocator?.trim();
+    }
+    await this.flag.clear();
   }
 
   /** The slice of a cluster's entry, ready to be changed; undefined to load. The image is marked before any change. */

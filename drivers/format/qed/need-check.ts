@@ -1,23 +1,27 @@
 import type { Child } from '../../../src/block/child.ts';
-import { Feature, FEATURES_OFFSET } from './header.ts';
+import { AUTOCLEAR_OFFSET, Feature, FEATURES_OFFSET } from './header.ts';
+import type { Header } from './header.ts';
 
 /**
- * The header's mark "needs a check": on disk before the first change of a table, gone after a clean close.
+ * The header's mark "needs a check": on disk before the first change of a table, gone after a clean close. With it
+ * go the autoclear bits, of which none is known.
  *
  *     clear --tryNeed, load--> set --clear--> clear
  */
 export class NeedCheckFlag {
   private readonly file: Child;
   private readonly features: bigint;
+  private readonly autoclear: bigint;
   private set: boolean;
   private wanted = false;
   private setting: Promise<void> | undefined = undefined;
 
-  /** @param features as they stand in the file */
-  constructor(file: Child, features: bigint) {
+  /** @param header as it stands in the file, but for a check that was made since */
+  constructor(file: Child, header: Header) {
     this.file = file;
-    this.features = features & ~Feature.needCheck;
-    this.set = (features & Feature.needCheck) !== 0n;
+    this.features = header.features & ~Feature.needCheck;
+    this.autoclear = header.autoclear_features;
+    this.set = (header.features & Feature.needCheck) !== 0n;
   }
 
   get isSet(): boolean {
@@ -49,6 +53,7 @@ export class NeedCheckFlag {
   private async write(features: bigint): Promise<void> {
     const field = Buffer.alloc(8);
     field.writeBigUInt64LE(features);
+    if (this.autoclear !== 0n) await this.file.write(Buffer.alloc(8), AUTOCLEAR_OFFSET);
     await this.file.write(field, FEATURES_OFFSET);
     await this.file.flush();
   }
