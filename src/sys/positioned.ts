@@ -18,8 +18,12 @@ const RAMFS_MAGIC = 0x858458f6;
 const WORD = 2 ** 32;
 /** A synchronous write that took longer (ms) blocked on the disk: it holds up every other request. */
 const SLOW_WRITE = 5;
-/** How long (ms) writes then go through the thread pool. */
-const SLOW_PAUSE = 100;
+/**
+ * How long (ms) writes then go through the thread pool: little at first, since a busy machine interrupts a write now and then,
+ * and twice as long each time the next try is slow again.
+ */
+const FIRST_PAUSE = 10;
+const LONGEST_PAUSE = 1000;
 const SECTOR = 512;
 const MAX_CHUNK = 2 ** 30;
 
@@ -67,6 +71,7 @@ export class PositionedIo implements OpenFile {
   private readonly canTry: boolean;
   private readonly readFlags: number;
   private writeSlowlyUntil = 0;
+  private nextPause = FIRST_PAUSE;
 
   /** @param direct the descriptor is O_DIRECT: every request goes to the device, none is tried at once */
   constructor({ fd, path }: OpenFile, direct: boolean) {
@@ -92,9 +97,18 @@ export class PositionedIo implements OpenFile {
     const start = performance.now();
     if (start < this.writeSlowlyUntil) return false;
     const written = pwrite(this.fd, addressIn(bytes, at), length, offset);
-    const end = performance.now();
-    if (end - start > SLOW_WRITE) this.writeSlowlyUntil = end + SLOW_PAUSE;
+    this.judge(start, performance.now());
     return written === length;
+  }
+
+  /** Decides from how long a write took whether the next ones may be made at once. */
+  private judge(start: number, end: number): void {
+    if (end - start <= SLOW_WRITE) {
+      this.nextPause = FIRST_PAUSE;
+      return;
+    }
+    this.writeSlowlyUntil = end + this.nextPause;
+    this.nextPause = Math.min(LONGEST_PAUSE, this.nextPause * 2);
   }
 
   /** Fills `bytes` in the thread pool; what lies past the end of the file reads as zeroes. */
