@@ -155,9 +155,9 @@ function planFor(options: MountTreeOptions, at: MountPoint, words: MountOptions)
   };
 }
 
-/** An image that is no local path (`nbd://`) has no file system of its own: that of the mount point stands in. */
+/** An image that is no local path (`nbd://`, `/dev/fdset/1`) has no file system to name: that of the mount point stands in. */
 const placeOf = (options: MountTreeOptions, at: MountPoint): string =>
-  options.source.startsWith('/') ? options.source : at.path;
+  options.source.startsWith('/') && !options.source.startsWith('/dev/fdset/') ? options.source : at.path;
 
 async function usageOf(place: PathHandle): Promise<FileSystemUsage> {
   const usage = await place.usage();

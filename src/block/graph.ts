@@ -14,7 +14,7 @@ import type { PermissionPair, Roles } from './permissions.ts';
 import { ALL_PERMISSIONS, Role } from './permissions.ts';
 import { reopenNodes } from './reopen.ts';
 import type { ReopenRequest } from './reopen.ts';
-import { replaceNode, setBacking } from './rewire.ts';
+import { replaceNode, setBacking, setChild } from './rewire.ts';
 import { OBJECT_TYPES } from './object-types.ts';
 import { applyPermissions } from './transaction.ts';
 import { Serial } from '../util/serial.ts';
@@ -32,6 +32,8 @@ export interface GraphSetup {
   readonly event?: (name: string, data: Readonly<Record<string, unknown>>) => void;
   /** The content of a file of settings (blkdebug's rules). */
   readonly readText?: (filename: string) => Promise<string>;
+  /** Why a node may not be opened with a driver in this mode, in words; undefined: it may. */
+  readonly refuseDriver?: (driver: string, readOnly: boolean) => string | undefined;
   /** What `addObject` can make; throttle groups when left out. */
   readonly objectTypes?: readonly ObjectType[];
 }
@@ -93,14 +95,18 @@ export class Graph {
   }
 
   secret(id: string, subject: string): Buffer {
-    const secret = this.secrets.get(id);
+    const secret = this.secrets.get(id) ?? this.objects.get(id)?.secret;
     if (secret !== undefined) return secret;
     throw new BlockError('ENOENT', `Cannot unlock "${subject}": there is no secret with id "${id}"`);
   }
 
+  get objectTypes(): readonly ObjectType[] {
+    return this.setup.objectTypes ?? OBJECT_TYPES;
+  }
+
   /** Makes an object from its options (nested or dotted) under an id of its own. */
   addObject(typeName: string, id: string, options: OptionsTree = {}): GraphObject {
-    const types = this.setup.objectTypes ?? OBJECT_TYPES;
+    const types = this.objectTypes;
     const type = types.find(({ name }) => name === typeName);
     const refuse = (why: string): never => {
       throw new BlockError('EINVAL', `Cannot make object "${id}": ${why}`);
@@ -207,9 +213,27 @@ export class Graph {
     if (old !== undefined) await this.closeUnused(old);
   }
 
+  /** Makes one child of a node another node, or none; what nobody needs any more is closed. */
+  async setChild(node: Node, name: string, to: Node | undefined): Promise<void> {
+    const nodes = to === undefined ? [node] : [node, to];
+    const old = await this.change(nodes, () => setChild({ node, name, to }));
+    if (old !== undefined) await this.closeUnused(old);
+  }
+
+  /** Whether the node stays without a parent until `remove`. */
+  isOwned(node: Node): boolean {
+    return this.pinned.has(node);
+  }
+
+  /** The node stays only as long as it has parents. */
+  disown(node: Node): void {
+    this.pinned.delete(node);
+  }
+
   /** Other options and children for nodes that are in use, all of them or none. */
   async reopen(requests: readonly ReopenRequest[]): Promise<void> {
     const nodes = requests.map(({ node }) => node);
+    for (const { node, options } of requests) this.refuseWriting(node, options);
     const find = (name: string): Node => this.node(name);
     const losers = await this.change(nodes, () =>
       reopenNodes(
@@ -265,6 +289,12 @@ export class Graph {
       await this.closeUnused(child.node).catch((error: unknown) => errors.push(error));
     }
     if (errors.length > 0) throw errors[0];
+  }
+
+  private refuseWriting(node: Node, options: OptionsTree): void {
+    const readOnly = options['read-only'] === true || options['read-only'] === 'on';
+    const refused = this.setup.refuseDriver?.(node.driver.name, readOnly);
+    if (refused !== undefined) throw new BlockError('EPERM', `Cannot reopen ${node.label}: ${refused}`);
   }
 
   private requireOpen(node: Node): void {

@@ -4,6 +4,8 @@ import type { OptionEntries } from './schema.ts';
 export interface GraphObject {
   readonly type: string;
   readonly id: string;
+  /** A passphrase or key that options name by the id of the object. Never shown. */
+  readonly secret?: Buffer;
   /** Who uses it, in words, or undefined: then it may go. */
   user(): string | undefined;
   /** What `qom-list` and `qom-get` show. */

@@ -190,6 +190,8 @@ export class Opener {
       await this.openChild(opening, child, roles, value);
     }
     this.settleReadOnly(opening);
+    const refused = this.graph.setup.refuseDriver?.(driver.name, opening.common.readOnly);
+    if (refused !== undefined) throw new BlockError('EPERM', `Cannot open node "${name}": ${refused}`);
     const impl = await driver.open(this.context(opening, options));
     return this.finish(opening, impl);
   }

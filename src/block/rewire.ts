@@ -53,13 +53,41 @@ export function replaceNode(from: Node, to: Node): void {
 
 /** Gives `node` another backing node, or none. Returns the node that it had below. */
 export function setBacking(node: Node, to: Node | undefined): Node | undefined {
-  const old = node.children.get('backing')?.node;
+  return setChild({ node, name: 'backing', to });
+}
+
+/** Makes one child another node, or none where it may go. Returns the node that it was. */
+export function setChild({ node, name, to }: ChildChange): Node | undefined {
+  const old = node.children.get(name)?.node;
   wholly((undo) => {
-    undo.push(changeChild({ node, name: 'backing', to }));
-    refuseCycle(node.children.get('backing'));
+    undo.push(changeChild({ node, name, to }));
+    refuseCycle(node.children.get(name));
     applyPermissions(old === undefined ? [node] : [node, old]);
   });
   return old;
+}
+
+/**
+ * Puts an overlay without backing node above a node: its parents go to the overlay, it becomes the overlay's backing. Returns
+ * the parents that moved.
+ */
+export function putOverlay(node: Node, overlay: Node): Child[] {
+  const moved = [...node.parents];
+  wholly((undo) => {
+    undo.push(changeChild({ node: overlay, name: 'backing', to: node }));
+    refuseCycle(overlay.children.get('backing'));
+    replaceNode(node, overlay);
+  });
+  return moved;
+}
+
+/** Takes an overlay away again: `moved` go back to the node below. */
+export function takeOverlay(node: Node, overlay: Node, moved: readonly Child[]): void {
+  moveEdges(
+    moved.filter((edge) => edge.node === overlay),
+    node,
+  );
+  setBacking(overlay, undefined);
 }
 
 /** Runs a change that notes how each of its steps is taken back; when it throws, they are, last one first. */

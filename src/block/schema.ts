@@ -27,6 +27,7 @@ export function bool(description: string) {
   return v.pipe(
     v.union([v.boolean(), v.picklist(Object.keys(TEXT_BOOLEANS))], 'must be on or off'),
     v.transform((value): boolean => (typeof value === 'boolean' ? value : TEXT_BOOLEANS[value] === true)),
+    v.metadata({ kind: 'bool' }),
     v.description(description),
   );
 }
@@ -41,6 +42,7 @@ export function size(description: string) {
       addIssue({ message: 'must be a size in bytes, such as 65536 or 64k' });
       return NEVER;
     }),
+    v.metadata({ kind: 'int' }),
     v.description(description),
   );
 }
@@ -55,6 +57,7 @@ export function integer(description: string, minimum = 0, maximum: number = Numb
     v.integer('must be a whole number'),
     v.minValue(minimum, `must be at least ${minimum}`),
     v.maxValue(maximum, `must be at most ${maximum}`),
+    v.metadata({ kind: 'int', minimum, maximum }),
     v.description(description),
   );
 }
@@ -78,7 +81,7 @@ export function list<Item extends v.GenericSchema>(item: Item, description: stri
     ),
   );
   const values = v.union([v.array(v.unknown()), numbered], 'must be a list');
-  return v.pipe(values, v.array(item), v.description(description));
+  return v.pipe(values, v.array(item), v.metadata({ kind: 'list', item }), v.description(description));
 }
 
 /** An option that may be left out; `fallback` is what holds then. */

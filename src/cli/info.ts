@@ -20,7 +20,7 @@ export const infoCommand = defineCommand({
   ],
   run: async ({ arguments: [image = ''], options }) => {
     const { withImage } = await import('./with-image.ts');
-    const { describeNode } = await import('./describe-node.ts');
+    const { describeNode } = await import('../control/describe-node.ts');
     return withImage(image, options, async ({ node }) => {
       const chain = [await describeNode(node)];
       for (let below = node.cow; options['backing-chain'] && below !== undefined; below = below.node.cow) {

@@ -11,7 +11,7 @@ import { realPath } from '../sys/paths.ts';
 export function makeGraph(
   policy: Partial<GatePolicy>,
   warn: (message: string) => void,
-  event?: GraphSetup['event'],
+  more: Partial<GraphSetup> = {},
 ): Graph {
   return new Graph({
     drivers: DRIVERS,
@@ -19,6 +19,6 @@ export function makeGraph(
     protocolFor: (filename) => (fileKind(filename) === 'block' ? 'host_device' : 'file'),
     siblings,
     warn,
-    ...(event === undefined ? {} : { event }),
+    ...more,
   });
 }

@@ -1,5 +1,5 @@
 import { formatSize } from '../util/sizes.ts';
-import type { ImageDescription } from './describe-node.ts';
+import type { ImageDescription } from '../control/describe-node.ts';
 import { renderTable } from './render.ts';
 
 /** An image as people read it, with the labels of `qemu-img info`. */

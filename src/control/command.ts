@@ -1,5 +1,6 @@
 import * as v from 'valibot';
 import type { OptionEntries, OptionsOf } from '../block/schema.ts';
+import { wrongArgument } from './wrong-argument.ts';
 
 export type ErrorClass = 'GenericError' | 'CommandNotFound' | 'DeviceNotFound';
 
@@ -14,12 +15,20 @@ export class CommandError extends Error {
   }
 }
 
+/** The client that a command came from. */
+export interface ControlClient {
+  /** The oldest descriptor that it has sent and that no command has taken; the caller owns it then. */
+  takeDescriptor(): number | undefined;
+}
+
 /** A command of the control socket: a name, what it takes and what it does. Its answer is a JSON value. */
 export interface ControlCommand<Entries extends OptionEntries = OptionEntries> {
   readonly name: string;
   readonly summary: string;
   readonly arguments: Entries;
-  run(given: OptionsOf<Entries>): Promise<unknown>;
+  /** Takes further arguments that are not declared: options of a driver. */
+  readonly open?: boolean;
+  run(given: OptionsOf<Entries>, client: ControlClient): Promise<unknown>;
 }
 
 /** Declares a command; the types of its arguments follow from the schema. */
@@ -31,15 +40,8 @@ export function defineControlCommand<const Entries extends OptionEntries>(
 
 /** The arguments as the command's schema has them; throws a CommandError that names the first one that is wrong. */
 export function parseArguments(command: ControlCommand, given: unknown): OptionsOf<OptionEntries> {
-  const result = v.safeParse(v.strictObject(command.arguments), given ?? {});
+  const schema = command.open === true ? v.looseObject(command.arguments) : v.strictObject(command.arguments);
+  const result = v.safeParse(schema, given ?? {});
   if (result.success) return result.output;
-  const [issue] = result.issues;
-  const name = v.getDotPath(issue) ?? 'arguments';
-  throw new CommandError('GenericError', wrongArgument(name, issue));
-}
-
-function wrongArgument(name: string, issue: v.BaseIssue<unknown>): string {
-  if (issue.expected === 'never') return `Parameter '${name}' is unexpected`;
-  if (issue.input === undefined) return `Parameter '${name}' is missing`;
-  return `Parameter '${name}' ${issue.message}`;
+  throw new CommandError('GenericError', wrongArgument(result.issues[0], command.arguments));
 }

@@ -1,5 +1,7 @@
 /** Longest request taken, in characters. QEMU's own limit is 64 MiB; no request of ours is near this. */
 const MAX_REQUEST = 4 * 2 ** 20;
+/** QEMU's limit. */
+const MAX_DEPTH = 1024;
 
 /**
  * Cuts a stream of characters into JSON texts, as QMP sends them: objects one after the other, with or without line
@@ -12,12 +14,14 @@ export class JsonSplitter {
   private depth = 0;
   private inString = false;
 
-  /** The complete texts that `chunk` ends, in order. Throws a RangeError when one grows beyond the limit. */
+  /** The complete texts that `chunk` ends, in order. Throws a RangeError when one grows beyond the limits. */
   push(chunk: string): string[] {
     this.text += chunk;
     const complete: string[] = [];
     for (; this.position < this.text.length; this.position += 1) {
-      if (!this.endsText(this.text[this.position])) continue;
+      const ends = this.endsText(this.text[this.position]);
+      if (this.depth > MAX_DEPTH) throw new RangeError('JSON nesting depth limit exceeded');
+      if (!ends) continue;
       complete.push(this.text.slice(0, this.position + 1).trim());
       this.text = this.text.slice(this.position + 1);
       this.position = -1;

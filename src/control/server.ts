@@ -1,7 +1,11 @@
 import type { ControlCommand } from './command.ts';
 import { defineControlCommand } from './command.ts';
+import { introspect } from './introspect.ts';
 import { ControlSession } from './session.ts';
-import type { ServerVersion } from './session.ts';
+import type { ServerVersion, SessionOptions } from './session.ts';
+
+/** What a session needs of its connection. */
+export type Connection = Omit<SessionOptions, 'version' | 'commands'>;
 
 /** All sessions of one server, and the commands that they share. */
 export class ControlServer {
@@ -15,11 +19,16 @@ export class ControlServer {
   }
 
   /** A client came: feed what it sends to the session, and call `close` when it goes. */
-  connect(send: (line: string) => void): { session: ControlSession; close: () => void } {
-    const session = new ControlSession({ version: this.version, commands: this.commands, send });
+  connect(connection: Connection | ((line: string) => void)): {
+    session: ControlSession;
+    close: () => void;
+  } {
+    const given = typeof connection === 'function' ? { send: connection } : connection;
+    const session = new ControlSession({ ...given, version: this.version, commands: this.commands });
     this.sessions.add(session);
     const close = (): void => {
       this.sessions.delete(session);
+      session.close();
     };
     return { session, close };
   }
@@ -47,6 +56,12 @@ export class ControlServer {
         summary: 'Tells the version',
         arguments: {},
         run: version,
+      }),
+      defineControlCommand({
+        name: 'query-qmp-schema',
+        summary: 'Tells what every command takes, in the form of QAPI introspection',
+        arguments: {},
+        run: async () => introspect([...this.commands.values()]),
       }),
     ];
   }

@@ -1,9 +1,16 @@
 import debug from 'debug';
 import { CommandError, parseArguments } from './command.ts';
-import type { ControlCommand } from './command.ts';
+import type { ControlClient, ControlCommand } from './command.ts';
 import { JsonSplitter } from './framing.ts';
+import { parseJson, parseRequest, requestId } from './request.ts';
 
 const log = debug('blockfuse:control');
+
+/** Requests that one client may have waiting: past that the connection is not read. */
+const MAX_WAITING = 64;
+/** Descriptors that one client may have sent without a command that takes them. */
+const MAX_DESCRIPTORS = 64;
+const CAPABILITY = 'oob';
 
 /** Major, minor, micro and how the program calls itself. */
 export interface ServerVersion {
@@ -14,32 +21,57 @@ export interface ServerVersion {
 export interface SessionOptions {
   readonly version: ServerVersion;
   readonly commands: ReadonlyMap<string, ControlCommand>;
+  /** Answers with line breaks, for people. */
+  readonly pretty?: boolean;
   /** Hands one line to the client. */
   send(line: string): void;
+  /** Gives back a descriptor that the client has sent and that nobody took. */
+  closeDescriptor?(fd: number): void;
+  /** Whether more requests may come: asked to stop while many wait. */
+  accept?(more: boolean): void;
 }
 
 /**
  * One client of the control socket, speaking QMP: greeting, then `qmp_capabilities`, then commands, answered in
- * the order they came. Knows no socket: text goes in by `receive`, lines come out by `send`.
+ * the order they came, but for those sent out of band. Knows no socket: text goes in by `receive`, lines come out by `send`.
  */
-export class ControlSession {
+export class ControlSession implements ControlClient {
   private readonly options: SessionOptions;
   private readonly splitter = new JsonSplitter();
+  private readonly descriptors: number[] = [];
   private negotiated = false;
+  private outOfBand = false;
+  private waiting = 0;
   private last: Promise<void> = Promise.resolve();
 
   constructor(options: SessionOptions) {
     this.options = options;
     const [major, minor, micro] = options.version.numbers;
     const version = { qemu: { micro, minor, major }, package: options.version.program };
-    this.send({ QMP: { version, capabilities: [] } });
+    this.send({ QMP: { version, capabilities: [CAPABILITY] } });
   }
 
-  /** Throws a RangeError when the client sends what can't be a request: close the connection then. */
-  receive(text: string): void {
-    for (const request of this.splitter.push(text)) {
-      this.last = this.last.then(() => this.answer(request));
+  /**
+   * `descriptors` came with the text and belong to the session. Throws a RangeError, having told the client why, when it
+   * sends what can't be a request: close the connection then.
+   */
+  receive(text: string, descriptors: readonly number[] = []): void {
+    for (const fd of descriptors) this.keepDescriptor(fd);
+    try {
+      for (const request of this.splitter.push(text)) this.take(request);
+    } catch (error) {
+      this.send({ error: { class: 'GenericError', desc: `JSON parse error, ${String(error)}` } });
+      throw error;
     }
+  }
+
+  takeDescriptor(): number | undefined {
+    return this.descriptors.shift();
+  }
+
+  /** The client is gone. */
+  close(): void {
+    for (const fd of this.descriptors.splice(0)) this.options.closeDescriptor?.(fd);
   }
 
   /** An event for this client; dropped before the negotiation, as QMP has it. */
@@ -50,33 +82,66 @@ export class ControlSession {
     this.send({ timestamp, event: name, data });
   }
 
+  private take(text: string): void {
+    if (this.outOfBand && text.includes('"exec-oob"') && isOutOfBand(text)) {
+      void this.answer(text);
+      return;
+    }
+    this.waiting += 1;
+    if (this.waiting === MAX_WAITING) this.options.accept?.(false);
+    this.last = this.last.then(async () => {
+      await this.answer(text);
+      this.waiting -= 1;
+      if (this.waiting === MAX_WAITING - 1) this.options.accept?.(true);
+    });
+  }
+
+  private keepDescriptor(fd: number): void {
+    this.descriptors.push(fd);
+    while (this.descriptors.length > MAX_DESCRIPTORS)
+      this.options.closeDescriptor?.(this.descriptors.shift() ?? -1);
+  }
+
   private async answer(text: string): Promise<void> {
-    const request = parseRequest(text);
-    const id = request !== undefined && 'id' in request ? { id: request['id'] } : {};
+    let id: { id: unknown } | undefined;
     try {
-      this.send({ return: await this.execute(request), ...id });
+      const value = parseJson(text);
+      id = requestId(value);
+      this.send({ return: (await this.execute(value)) ?? {}, ...id });
     } catch (error) {
       const errorClass = error instanceof CommandError ? error.errorClass : 'GenericError';
       const desc = error instanceof Error ? error.message : String(error);
-      this.send({ error: { class: errorClass, desc }, ...id });
+      this.send({ ...id, error: { class: errorClass, desc } });
     }
   }
 
-  private async execute(request: Readonly<Record<string, unknown>> | undefined): Promise<unknown> {
-    if (request === undefined) throw new CommandError('GenericError', 'Invalid JSON syntax');
-    const name = request['execute'];
-    if (typeof name !== 'string') throw new CommandError('GenericError', "QMP input lacks member 'execute'");
+  private async execute(value: unknown): Promise<unknown> {
+    const request = parseRequest(value, this.outOfBand);
+    const { name } = request;
     log('execute %s', name);
-    if (name === 'qmp_capabilities') return this.negotiate();
+    if (name === 'qmp_capabilities') return this.negotiate(request.arguments);
     const command = this.negotiated ? this.options.commands.get(name) : undefined;
     if (command === undefined) throw new CommandError('CommandNotFound', this.notFound(name));
-    return command.run(parseArguments(command, request['arguments']));
+    return command.run(parseArguments(command, request.arguments), this);
   }
 
-  private negotiate(): object {
-    if (this.negotiated)
-      throw new CommandError('CommandNotFound', 'Capabilities negotiation is already complete');
+  private negotiate(given: unknown): object {
+    if (this.negotiated) {
+      const text = 'Capabilities negotiation is already complete, command ignored';
+      throw new CommandError('CommandNotFound', text);
+    }
+    const wanted: unknown =
+      typeof given === 'object' && given !== null && 'enable' in given ? given.enable : [];
+    if (!Array.isArray(wanted))
+      throw new CommandError('GenericError', "Invalid parameter type for 'enable', expected: array");
+    const unknown: unknown = wanted.find((capability) => capability !== CAPABILITY);
+    if (unknown !== undefined)
+      throw new CommandError(
+        'GenericError',
+        `Parameter 'enable' does not accept value ${JSON.stringify(unknown)}`,
+      );
     this.negotiated = true;
+    this.outOfBand = wanted.length > 0;
     return {};
   }
 
@@ -86,15 +151,15 @@ export class ControlSession {
   }
 
   private send(value: object): void {
-    this.options.send(`${JSON.stringify(value)}\r\n`);
+    const text = JSON.stringify(value, undefined, this.options.pretty === true ? 4 : undefined);
+    this.options.send(`${text}\r\n`);
   }
 }
 
-function parseRequest(text: string): Readonly<Record<string, unknown>> | undefined {
+function isOutOfBand(text: string): boolean {
   try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : undefined;
+    return parseRequest(parseJson(text), true).outOfBand;
   } catch {
-    return undefined;
+    return false;
   }
 }

@@ -1,78 +1,96 @@
-import { chmodSync } from 'node:fs';
-import { createServer, connect } from 'node:net';
-import type { Server, Socket } from 'node:net';
+import { connect } from 'node:net';
+import type { Socket } from 'node:net';
+import { errnoOf } from '../block/errors.ts';
+import { ControlConnection } from './control-connection.ts';
+import type { ConnectionListener } from './control-connection.ts';
+import { ReadPoll } from './poll.ts';
+import { closeDescriptor } from './sockets.ts';
+import { acceptClient, connectTo, listenAt } from './unix-socket.ts';
 
-/** What the listener asks of whoever answers a connection. */
-export interface Conversation {
-  /** Throws when what came can't be a request: the connection is closed then. */
-  receive(text: string): void;
-  closed(): void;
-}
+/** Clients taken in one wake. */
+const BATCH = 64;
+/** Milliseconds without new clients when there is no room for one. */
+const NO_ROOM = 100;
+
+export type StartConversation = (connection: ControlConnection) => ConnectionListener;
 
 export interface ControlListener {
+  /** Resolves when the first client is there. */
+  readonly firstClient: Promise<void>;
   /** Takes no new clients and hangs up on the present ones once what was sent to them is out. */
   close(): Promise<void>;
 }
 
 /** Listens at `path`, for the owner alone (0600), and starts a conversation with every client. */
-export async function listenControl(
-  path: string,
-  start: (send: (text: string) => void) => Conversation,
-): Promise<ControlListener> {
-  const sockets = new Set<Socket>();
-  const server = createServer((socket) => {
-    sockets.add(socket);
-    socket.on('close', () => sockets.delete(socket));
-    converse(socket, start);
-  });
-  // No client can be faster than the chmod below: the folder of the socket is 0700, and the umask closes the rest.
-  const umask = process.umask(0o177);
-  try {
-    await listening(server, path);
-  } finally {
-    process.umask(umask);
-  }
-  chmodSync(path, 0o600);
-  return { close: () => closeListener(server, sockets) };
+export function listenControl(path: string, start: StartConversation): ControlListener {
+  return listenOn(listenAt(path), start);
 }
 
-function listening(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(path, resolve);
-  });
-}
-
-function closeListener(server: Server, sockets: ReadonlySet<Socket>): Promise<void> {
-  return new Promise((resolve) => {
-    server.close(() => {
-      resolve();
+/** The same with a socket that listens already; it belongs to the listener. */
+export function listenOn(listener: number, start: StartConversation): ControlListener {
+  const connections = new Set<ControlConnection>();
+  const { promise: firstClient, resolve: come } = Promise.withResolvers<void>();
+  const take = (fd: number): void => {
+    const connection = new ControlConnection(fd, (own) => {
+      connections.add(own);
+      const conversation = start(own);
+      return {
+        receive: (text, descriptors) => {
+          conversation.receive(text, descriptors);
+        },
+        closed: () => {
+          connections.delete(own);
+          conversation.closed();
+        },
+      };
     });
-    for (const socket of sockets) socket.destroySoon();
+    if (connections.has(connection)) come();
+  };
+  const poll = new ReadPoll(listener, {
+    readable: () => {
+      takeClients(listener, poll, take);
+    },
+    failed: () => undefined,
   });
+  let isOpen = true;
+  return {
+    firstClient,
+    close: async () => {
+      if (!isOpen) return;
+      isOpen = false;
+      poll.close();
+      closeDescriptor(listener);
+      for (const connection of connections) connection.close();
+      // One turn, in which the last words go out.
+      await new Promise((resolve) => setImmediate(resolve));
+    },
+  };
 }
 
-function converse(socket: Socket, start: (send: (text: string) => void) => Conversation): void {
-  const conversation = start((text) => {
-    if (socket.writable) socket.write(text);
-  });
-  socket.setEncoding('utf8');
-  socket.on('data', (text: string) => {
-    try {
-      conversation.receive(text);
-    } catch {
-      socket.destroy();
+/** A conversation over a connection that this side makes. */
+export function connectConversation(path: string, start: StartConversation): ControlConnection {
+  return new ControlConnection(connectTo(path), start);
+}
+
+function takeClients(listener: number, poll: ReadPoll, take: (fd: number) => void): void {
+  try {
+    for (let count = 0; count < BATCH; count += 1) {
+      const fd = acceptClient(listener);
+      if (fd === undefined) return;
+      take(fd);
     }
-  });
-  // A client that went away is no event of its own: 'close' follows.
-  socket.on('error', () => undefined);
-  socket.on('close', () => {
-    conversation.closed();
-  });
+  } catch (error) {
+    if (!['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS'].includes(errnoOf(error))) throw error;
+    // Clients wait in the kernel until others have gone.
+    poll.pause();
+    setTimeout(() => {
+      poll.resume();
+    }, NO_ROOM).unref();
+  }
 }
 
 /** A client's end: lines in order, and what ends them. */
-export interface ControlConnection {
+export interface ControlClientConnection {
   send(text: string): void;
   /** The next line without its end; undefined when the server hung up. */
   line(): Promise<string | undefined>;
@@ -80,7 +98,7 @@ export interface ControlConnection {
 }
 
 /** Rejects with the system's error (ENOENT, ECONNREFUSED) when nobody listens at `path`. */
-export async function connectControl(path: string): Promise<ControlConnection> {
+export async function connectControl(path: string): Promise<ControlClientConnection> {
   const socket = connect(path);
   await new Promise<void>((resolve, reject) => {
     socket.once('connect', resolve);

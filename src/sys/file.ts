@@ -2,6 +2,7 @@
 import fs from 'node:fs';
 import { promisify } from 'node:util';
 import { BlockError, errnoOf } from '../block/errors.ts';
+import { fdSetOf, firstOfFdSet, openFdSet, openOrDuplicate } from './fdsets.ts';
 import { fileError } from './libc.ts';
 
 const open = promisify(fs.open);
@@ -14,6 +15,11 @@ export type FileKind = 'regular' | 'block' | 'other' | 'missing';
 
 /** What lies at a path, links followed. `missing` also where it can't be looked at; opening it tells why. */
 export function fileKind(path: string): FileKind {
+  const set = fdSetOf(path);
+  if (set !== undefined) {
+    const fd = firstOfFdSet(set);
+    return fd === undefined ? 'missing' : kindOf(fs.fstatSync(fd));
+  }
   const stats = fs.statSync(path, { throwIfNoEntry: false });
   return stats === undefined ? 'missing' : kindOf(stats);
 }
@@ -36,6 +42,8 @@ export interface OpenMode {
 
 /** Opens what must be of `kind`; resolves to the descriptor, which the caller closes with `closeFile`. */
 export async function openFile(path: string, kind: 'regular' | 'block', mode: OpenMode): Promise<number> {
+  const set = fdSetOf(path);
+  if (set !== undefined) return openHanded(path, set, kind, mode);
   const stats = await promisify(fs.stat)(path).catch((error: unknown) => {
     throw openError(path, mode, error);
   });
@@ -54,8 +62,33 @@ export async function openFile(path: string, kind: 'regular' | 'block', mode: Op
   return fd;
 }
 
+/** From a set of descriptors that were handed over. */
+async function openHanded(
+  path: string,
+  set: number,
+  kind: 'regular' | 'block',
+  mode: OpenMode,
+): Promise<number> {
+  const fd = openFdSet(set, mode.writable);
+  try {
+    requireKind(path, kind, fs.fstatSync(fd));
+    if (mode.direct)
+      throw new BlockError(
+        'ENOTSUP',
+        `Cannot open "${path}": descriptors handed over are not switched to cache.direct`,
+        { path },
+      );
+  } catch (error) {
+    fs.closeSync(fd);
+    throw error;
+  }
+  return fd;
+}
+
 /** A further descriptor of the file behind `fd`, even when its name means another file by now. */
 export async function openAgain({ fd, path }: OpenFile, mode: OpenMode): Promise<number> {
+  const set = fdSetOf(path);
+  if (set !== undefined) return openFdSet(set, mode.writable);
   const access = mode.writable ? fs.constants.O_RDWR : fs.constants.O_RDONLY;
   return open(`/proc/self/fd/${fd}`, access | (mode.direct ? fs.constants.O_DIRECT : 0)).catch(
     (error: unknown) => {
@@ -112,7 +145,7 @@ export async function closeFile({ fd, path }: OpenFile): Promise<void> {
 
 /** A descriptor for locks alone, of the same file, that no reopening touches. */
 export function openForLocks(fd: number): number {
-  return fs.openSync(`/proc/self/fd/${fd}`, fs.constants.O_RDONLY);
+  return openOrDuplicate(fd, fs.constants.O_RDONLY);
 }
 
 /** For a descriptor that nothing was written through. */

@@ -344,7 +344,7 @@ test('the control socket speaks QMP to its owner alone', async (t) => {
     socket.write(JSON.stringify(request));
     return JSON.parse((await lines.next()).value as string);
   };
-  t.like(JSON.parse((await lines.next()).value as string), { QMP: { capabilities: [] } });
+  t.like(JSON.parse((await lines.next()).value as string), { QMP: { capabilities: ['oob'] } });
   t.deepEqual(await ask({ execute: 'qmp_capabilities' }), { return: {} });
   t.like(await ask({ execute: 'query-status', id: 1 }), { return: { status: 'running' }, id: 1 });
   t.like(await ask({ execute: 'x-blockfuse-info' }), { return: { pid, disk: { size: SIZE } } });

@@ -21,7 +21,7 @@ const LAYERS: readonly Layer[] = [
   { folder: 'src/sys/', may: ['src/util/', 'src/block/errors.ts'] },
   { folder: 'src/block/', may: ['src/util/'], packages: PURE },
   { folder: 'src/jobs/', may: BLOCK, packages: PURE },
-  { folder: 'src/control/', may: BLOCK, packages: PURE },
+  { folder: 'src/control/', may: [...BLOCK, 'src/jobs/'], packages: PURE },
   { folder: 'src/crypto/', may: BLOCK, packages: ['node:crypto', 'node:util'] },
   {
     folder: 'drivers/format/',

@@ -62,7 +62,9 @@ export class ImageLocks {
     };
   }
 
+  /** Unlocks first: the file may be open under other numbers that share the locks. */
   close(): void {
+    this.hold(0, 0);
     closeNow(this.file.fd);
   }
 

@@ -2,6 +2,8 @@ import { bool, optional, text } from '../../block/schema.ts';
 import { BlockError } from '../../block/errors.ts';
 import { defineControlCommand } from '../../control/command.ts';
 import type { ControlCommand } from '../../control/command.ts';
+import { allCommands } from '../../control/commands/index.ts';
+import { controlHost } from './control-host.ts';
 import type { Server } from './server.ts';
 
 /** Name of the command that ends a mount and answers when its image is final. */
@@ -19,12 +21,7 @@ export interface UnmountAnswer {
 /** What a server answers on its control socket. */
 export function controlCommands(server: Server): readonly ControlCommand[] {
   return [
-    defineControlCommand({
-      name: 'query-status',
-      summary: 'Tells that the server runs',
-      arguments: {},
-      run: async () => ({ status: 'running', running: true, singlestep: false }),
-    }),
+    ...allCommands(controlHost(server)),
     defineControlCommand({
       name: 'x-blockfuse-info',
       summary: 'Tells what is mounted and what went through it',
@@ -40,15 +37,6 @@ export function controlCommands(server: Server): readonly ControlCommand[] {
         mountpoint: optional(text('Which one; all of them when left out')),
       },
       run: async ({ lazy, mountpoint }) => unmount(server, lazy, mountpoint),
-    }),
-    defineControlCommand({
-      name: 'quit',
-      summary: 'Ends the server, and with it every mount',
-      arguments: {},
-      run: async () => {
-        setImmediate(() => void server.end(true).catch(() => undefined));
-        return {};
-      },
     }),
   ];
 }

@@ -10,7 +10,7 @@ import { Permission } from '../../block/permissions.ts';
 import { mayAllowOther } from '../../sys/fuse-conf.ts';
 import { modificationTime } from '../../sys/fuse-mountpoint.ts';
 import { hostAttributes } from '../../sys/host-attributes.ts';
-import { allocatedSize, formatName, storageNodes } from '../storage.ts';
+import { allocatedSize, formatName, storageNodes } from '../../block/storage.ts';
 import type { ExportSpec } from './messages.ts';
 import type { Place } from './mount-points.ts';
 import { PartitionFolder } from './partitions.ts';

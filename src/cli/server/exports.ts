@@ -1,8 +1,10 @@
 import { BlockError, errnoOf } from '../../block/errors.ts';
 import type { Graph } from '../../block/graph.ts';
+import type { Node } from '../../block/node.ts';
+import { reaches } from '../../block/rewire.ts';
 import { Serial } from '../../util/serial.ts';
 import type { ServedMount } from '../../sys/running-servers.ts';
-import { formatName } from '../storage.ts';
+import { formatName } from '../../block/storage.ts';
 import { DiskExport } from './disk-export.ts';
 import type { ExportSpec } from './messages.ts';
 import { MountPoints } from './mount-points.ts';
@@ -105,6 +107,11 @@ export class Exports {
 
   find(id: string): DiskExport | undefined {
     return this.disks.get(id);
+  }
+
+  /** Those that show the node, or something above it. */
+  over(node: Node): DiskExport[] {
+    return this.all.filter((disk) => reaches(disk.node, node));
   }
 
   at(mountpoint: string): DiskExport[] {

@@ -27,6 +27,12 @@ export type ServeStep =
   | { readonly kind: 'blockdev'; readonly options: Readonly<Record<string, unknown>> }
   | { readonly kind: 'export'; readonly spec: ExportSpec };
 
+/** QEMU's lists of drivers that may be used; without any, all may. */
+export interface DriverLists {
+  readonly writable: readonly string[];
+  readonly readOnly: readonly string[];
+}
+
 /** The command's only message: what to serve. */
 export interface ServeRequest {
   /** What is to be done, for messages: `mount "disk.qcow2"`. */
@@ -35,6 +41,7 @@ export interface ServeRequest {
   readonly words: readonly string[];
   readonly steps: readonly ServeStep[];
   readonly gate: Pick<GatePolicy, 'follow'>;
+  readonly drivers?: DriverLists | undefined;
   /** The end of the last export is the end of the server. */
   readonly endsWithLastExport: boolean;
   readonly pidFile?: string | undefined;

@@ -9,7 +9,9 @@
 import debug from 'debug';
 import { BlockError } from '../../block/errors.ts';
 import type { Graph } from '../../block/graph.ts';
+import type { GraphSetup } from '../../block/graph.ts';
 import { ControlServer } from '../../control/server.ts';
+import { Jobs } from '../../jobs/jobs.ts';
 import { listenControl } from '../../sys/control-socket.ts';
 import type { ControlListener } from '../../sys/control-socket.ts';
 import { removePidFile, writePidFile } from '../../sys/pid-file.ts';
@@ -18,17 +20,22 @@ import { controlSocketPath, enterServer, removeServer } from '../../sys/running-
 import type { RunningServer } from '../../sys/running-servers.ts';
 import { makeGraph } from '../open-graph.ts';
 import { complain } from '../output.ts';
-import { allocatedSize } from '../storage.ts';
+import { allocatedSize } from '../../block/storage.ts';
 import { VERSION, versionNumbers } from '../version.ts';
 import { controlCommands } from './control-commands.ts';
+import { converse } from './converse.ts';
+import { driverLists } from './driver-lists.ts';
 import { Exports } from './exports.ts';
 import type { ServeRequest, ServeStep } from './messages.ts';
+import { SERVER_OBJECT_TYPES } from './objects.ts';
+import { openBlockdev } from './temporary-overlay.ts';
 
 const log = debug('blockfuse:server');
 
 export class Server {
   readonly graph: Graph;
   readonly exports: Exports;
+  readonly jobs: Jobs;
   /** The exit code, once everything is closed and nothing of the server is left but the process. */
   readonly ended: Promise<number>;
   private readonly request: ServeRequest;
@@ -44,14 +51,17 @@ export class Server {
 
   private constructor(request: ServeRequest, warn: (message: string) => void) {
     this.request = request;
-    const event = (name: string, data: Readonly<Record<string, unknown>>): void => {
-      this.control.event(name, data);
+    const event: GraphSetup['event'] & object = (name, data) => {
+      this.emit(name, data);
     };
-    this.graph = makeGraph(request.gate, warn, event);
-    this.control = new ControlServer(
-      { numbers: versionNumbers(), program: `blockfuse ${VERSION}` },
-      controlCommands(this),
-    );
+    this.graph = makeGraph(request.gate, warn, {
+      event,
+      objectTypes: SERVER_OBJECT_TYPES,
+      refuseDriver: driverLists(request.drivers),
+    });
+    this.jobs = new Jobs(({ id, status }) => {
+      event('JOB_STATUS_CHANGE', { status, id });
+    });
     this.exports = new Exports(this.graph, {
       warn,
       event,
@@ -63,6 +73,10 @@ export class Server {
         complainOf(error);
       },
     });
+    this.control = new ControlServer(
+      { numbers: versionNumbers(), program: `blockfuse ${VERSION}` },
+      controlCommands(this),
+    );
     this.ended = new Promise((resolve) => {
       this.finish = resolve;
     });
@@ -73,6 +87,11 @@ export class Server {
       socket: controlSocketPath(process.pid),
       log: request.log,
     };
+  }
+
+  /** Tells every client of the control sockets. */
+  emit(name: string, data: Readonly<Record<string, unknown>>): void {
+    this.control.event(name, data);
   }
 
   /** Does all the steps and makes the server known. Rejects with nothing left behind. */
@@ -134,7 +153,7 @@ export class Server {
   private async apply(step: ServeStep): Promise<void> {
     switch (step.kind) {
       case 'blockdev':
-        await this.graph.open(step.options);
+        await openBlockdev(this.graph, step.options);
         return;
       case 'export':
         await this.exports.add(step.spec);
@@ -143,10 +162,7 @@ export class Server {
 
   /** Control socket, list of servers, pid file. */
   private async announce(): Promise<void> {
-    this.listener = await listenControl(this.entry.socket, (send) => {
-      const { session, close } = this.control.connect(send);
-      return { receive: (text) => session.receive(text), closed: close };
-    });
+    this.listener = listenControl(this.entry.socket, (connection) => converse(this.control, connection));
     enterServer({ ...this.entry, mounts: this.exports.mounts });
     this.isAnnounced = true;
     if (this.request.pidFile !== undefined) writePidFile(this.request.pidFile);
@@ -171,6 +187,7 @@ export class Server {
   }
 
   private async closeGraph(failure: unknown): Promise<void> {
+    await this.jobs.close();
     const error = await this.graph.close().then(
       () => undefined,
       (reason: unknown) => reason,

@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { BlockError } from '../../block/errors.ts';
 import { connectControl } from '../../sys/control-socket.ts';
-import type { ControlConnection } from '../../sys/control-socket.ts';
+import type { ControlClientConnection as ControlConnection } from '../../sys/control-socket.ts';
 import { canonicalMountpoint, mountAt } from '../../sys/mount-table.ts';
 import { loopDevicesOf, processesUsing } from '../../sys/processes.ts';
 import { isAlive, runningServers } from '../../sys/running-servers.ts';

@@ -1,14 +1,14 @@
 import path from 'node:path';
 import type { ImageInfo, SnapshotInfo } from '../block/driver.ts';
 import type { Node } from '../block/node.ts';
-import { allocatedSize } from './storage.ts';
+import { allocatedSize } from '../block/storage.ts';
 
 /** One image in the shape of `qemu-img info --output=json`; keys that do not apply are left out. */
 export type ImageDescription = Readonly<Record<string, unknown>>;
 
 export async function describeNode(node: Node): Promise<ImageDescription> {
   const info = (await node.impl.info?.()) ?? {};
-  const filename = filenameOf(node);
+  const filename = imageFilename(node);
   return withoutUndefined({
     'virtual-size': node.size,
     filename,
@@ -21,7 +21,9 @@ export async function describeNode(node: Node): Promise<ImageDescription> {
     'full-backing-filename': fullBackingFilename(filename, info),
     'backing-filename-format': info.backingFormat,
     snapshots:
-      info.snapshots === undefined || info.snapshots.length === 0 ? undefined : info.snapshots.map(snapshot),
+      info.snapshots === undefined || info.snapshots.length === 0
+        ? undefined
+        : info.snapshots.map(describeSnapshot),
     'format-specific':
       info.formatSpecific === undefined ? undefined : { type: node.driver.name, data: info.formatSpecific },
     'dirty-flag': info.dirty ?? false,
@@ -29,7 +31,7 @@ export async function describeNode(node: Node): Promise<ImageDescription> {
 }
 
 /** The file name at the bottom of the node, or a JSON name for what has none. */
-function filenameOf(node: Node): string {
+export function imageFilename(node: Node): string {
   return node.filename === '' ? `json:${JSON.stringify(node.options)}` : node.filename;
 }
 
@@ -41,7 +43,7 @@ function fullBackingFilename(filename: string, info: ImageInfo): string | undefi
 
 const NANOSECONDS = 1_000_000_000n;
 
-function snapshot(info: SnapshotInfo): ImageDescription {
+export function describeSnapshot(info: SnapshotInfo): ImageDescription {
   return withoutUndefined({
     id: info.id,
     name: info.name,

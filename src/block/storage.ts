@@ -1,4 +1,4 @@
-import type { Node } from '../block/node.ts';
+import type { Node } from './node.ts';
 
 /** The nodes below (and with) `node` that store its own data: files, data files, extents; not its backing chain. */
 export function storageNodes(node: Node): Node[] {

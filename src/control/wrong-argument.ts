@@ -1,0 +1,48 @@
+import type * as v from 'valibot';
+import type { OptionEntries } from '../block/schema.ts';
+import { kindOf } from '../block/schema-kind.ts';
+
+const TYPES: Readonly<Record<string, string>> = {
+  bool: 'boolean',
+  int: 'integer',
+  str: 'string',
+  enum: 'string',
+  list: 'array',
+  object: 'object',
+};
+const JSON_TYPES: Readonly<Record<string, string>> = { number: 'int', string: 'str', boolean: 'bool' };
+
+/** What is wrong with an argument, in QEMU's words as far as it has any. */
+export function wrongArgument(issue: v.BaseIssue<unknown>, entries: OptionEntries): string {
+  const path = (issue.path ?? []).map(({ key }) => key);
+  const name = pathName(path);
+  if (issue.expected === 'never') return `Parameter '${name}' is unexpected`;
+  if (issue.input === undefined || issue.message.startsWith('Invalid key: Expected "'))
+    return `Parameter '${name}' is missing`;
+  const kind = kindAt(path, entries);
+  if (kind === undefined) return `Parameter '${name}' ${issue.message}`;
+  if (kind === 'enum' && typeof issue.input === 'string')
+    return `Parameter '${name}' does not accept value '${issue.input}'`;
+  if (jsonKind(issue.input) !== kind && (TYPES[kind] ?? '') !== '')
+    return `Invalid parameter type for '${name}', expected: ${TYPES[kind]}`;
+  return `Parameter '${name}' ${issue.message}`;
+}
+
+/** `actions[0].type` */
+function pathName(path: readonly unknown[]): string {
+  return path.reduce<string>((text, key) => {
+    if (typeof key === 'number') return `${text}[${key}]`;
+    return text === '' ? String(key) : `${text}.${String(key)}`;
+  }, '');
+}
+
+function kindAt(path: readonly unknown[], entries: OptionEntries): string | undefined {
+  const [first] = path;
+  const schema = typeof first === 'string' ? entries[first] : undefined;
+  return schema === undefined || path.length > 1 ? undefined : kindOf(schema).kind;
+}
+
+function jsonKind(value: unknown): string {
+  if (Array.isArray(value)) return 'list';
+  return JSON_TYPES[typeof value] ?? typeof value;
+}

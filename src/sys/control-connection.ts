@@ -1,0 +1,105 @@
+import { Socket } from 'node:net';
+import { StringDecoder } from 'node:string_decoder';
+import { duplicateDescriptor } from './fdsets.ts';
+import { MessageReader } from './message-reader.ts';
+import { ReadPoll } from './poll.ts';
+import { closeDescriptor } from './sockets.ts';
+
+/** Reads of one wake: then others get their turn. */
+const BATCH = 4;
+/** Bytes that wait to be sent: a client that reads nothing is given up, its memory is ours. */
+const MAX_BACKLOG = 16 * 2 ** 20;
+
+export interface ConnectionListener {
+  /** Throws when what came can't be a request: the connection is closed then. The descriptors belong to the listener. */
+  receive(text: string, descriptors: readonly number[]): void;
+  /** Called once, whoever ended it. */
+  closed(): void;
+}
+
+let reader: MessageReader | undefined;
+
+/**
+ * A connected unix socket. Read by system calls, as descriptors may come along; written through node:net on a second
+ * descriptor of the same socket, which waits for room by itself.
+ */
+export class ControlConnection {
+  private readonly fd: number;
+  private readonly writer: Socket;
+  private readonly poll: ReadPoll;
+  private readonly decoder = new StringDecoder('utf8');
+  private readonly listener: ConnectionListener;
+  private isOpen = true;
+
+  /** The descriptor belongs to the connection. */
+  constructor(fd: number, start: (connection: ControlConnection) => ConnectionListener) {
+    this.fd = fd;
+    this.writer = new Socket({ fd: copyOf(fd), readable: false, writable: true });
+    // A client that went away: reading tells.
+    this.writer.on('error', () => undefined);
+    this.poll = new ReadPoll(fd, {
+      readable: () => {
+        this.readSome();
+      },
+      failed: () => {
+        this.close();
+      },
+    });
+    this.listener = start(this);
+  }
+
+  send(text: string): void {
+    if (!this.writer.writable) return;
+    this.writer.write(text);
+    if (this.writer.writableLength > MAX_BACKLOG) this.destroy();
+  }
+
+  /** Whether more is read. */
+  accept(more: boolean): void {
+    if (!this.isOpen) return;
+    if (more) this.poll.resume();
+    else this.poll.pause();
+  }
+
+  /** Reads no more; what was sent goes out before the socket closes. */
+  close(): void {
+    this.stopReading();
+    this.writer.destroySoon();
+  }
+
+  private destroy(): void {
+    this.stopReading();
+    this.writer.destroy();
+  }
+
+  private stopReading(): void {
+    if (!this.isOpen) return;
+    this.isOpen = false;
+    this.poll.close();
+    closeDescriptor(this.fd);
+    this.listener.closed();
+  }
+
+  private readSome(): void {
+    for (let count = 0; count < BATCH && this.isOpen; count += 1) {
+      reader ??= new MessageReader();
+      const message = reader.read(this.fd);
+      if (message === 'empty') return;
+      if (message === 'end') return this.close();
+      try {
+        this.listener.receive(this.decoder.write(message.bytes), message.descriptors);
+      } catch {
+        this.close();
+      }
+    }
+  }
+}
+
+function copyOf(fd: number): number {
+  try {
+    return duplicateDescriptor(fd);
+  } catch (error) {
+    closeDescriptor(fd);
+    throw error;
+  }
+}
