@@ -10,6 +10,7 @@
  *
  * Never touch the mount synchronously from the process that serves it: it would wait for itself for ever.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import { BlockError, errnoOf } from '../src/block/errors.ts';
 import type { FuseDevice } from '../src/sys/fuse-device.ts';
 import { inspectMountPoint, PathHandle, setReadAhead } from '../src/sys/fuse-mountpoint.ts';
@@ -48,7 +49,7 @@ export interface Mounted {
   readonly passthrough: boolean;
   /** The kernel takes no more requests and all are answered. The graph may be flushed and closed. Never rejects. */
   readonly closed: Promise<void>;
-  /** EBUSY while somebody uses it, unless `lazy`. Await `closed` afterwards. */
+  /** EBUSY while somebody uses it, unless `lazy`. Await `closed` afterwards; who still has it open gets errors then. */
   unmount(lazy?: boolean): Promise<void>;
   /** Ends a mount that was detached while in use, once what is under way is answered: its users get errors from then on. */
   stop(): void;
@@ -60,6 +61,11 @@ export interface Mounted {
   invalidate(file: BlockFile, offset?: number, length?: number): Promise<void>;
 }
 
+/**
+ * How long (ms) after an unmount the kernel is given to end the connection. It does not while another mount namespace (a
+ * container, a service with one of its own) holds a copy of the mount: the image must be final all the same.
+ */
+const COPIES_MS = 500;
 /** Largest request that readahead makes, in KiB: as large as a READ can be. */
 const READ_AHEAD = 1024;
 const NAME_LENGTH = 255;
@@ -113,7 +119,11 @@ async function serve(device: FuseDevice, parts: Parts): Promise<Mounted> {
     mountpoint: at.path,
     passthrough: agreement.passthrough,
     closed,
-    unmount: (lazy = false) => disconnect(at.path, lazy),
+    unmount: async (lazy = false) => {
+      await disconnect(at.path, lazy);
+      await Promise.race([closed, delay(COPIES_MS)]);
+      session.stop();
+    },
     stop: () => {
       session.stop();
     },

@@ -14,6 +14,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   fusermount3: 'fuse3',
   vhdimount: 'libvhdi-utils',
   losetup: 'mount',
+  unshare: 'util-linux',
   sfdisk: 'fdisk',
   fallocate: 'util-linux',
   fstrim: 'util-linux',

@@ -79,7 +79,6 @@ export class MountPoints {
     }
     await mounted.unmount(lazy);
     place.disks.delete(disk);
-    if (lazy) mounted.stop();
     await mounted.closed;
     disk.place = undefined;
   }
