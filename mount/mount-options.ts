@@ -29,9 +29,14 @@ const FLAGS: ReadonlyMap<string, Flag> = new Map([
 ]);
 const DEFAULT_FLAGS = ['nosuid', 'nodev'];
 
-/** Words of fstab and mount(8) that are meant for others. */
-const IGNORED =
-  /^(x-.*|comment=.*|_netdev|nofail|auto|noauto|defaults|users?|owner|group|default_permissions)$/;
+/** Words of fstab and mount(8) that are meant for others, or that say nothing about a disk. */
+const IGNORED = new RegExp(
+  `^(${[
+    'x-.*|X-.*|comment=.*|_netdev|nofail|auto|noauto|defaults|default_permissions',
+    'users?|nousers?|user=.*|owner|noowner|group|nogroup|uhelper=.*|helper=.*',
+    'relatime|norelatime|strictatime|nostrictatime|lazytime|nolazytime|diratime|nodiratime|silent|loud|nofollow',
+  ].join('|')})$`,
+);
 const PASSED = /^max_read=\d+$/;
 
 function pair(on: string, off: string, bit: number): [string, Flag][] {

@@ -20,6 +20,8 @@ export function parseFuseStyle(options: Options, texts: readonly string[]): Fuse
     const [key = '', ...rest] = (SYNONYMS[text] ?? text).split('=');
     const name = key.replaceAll('_', '-');
     const option = options[name];
+    // The mount itself shows that it is read-only.
+    if (text === 'ro') words.push(text);
     if (option === undefined) words.push(checked(text));
     else if (option.value !== undefined && rest.length === 0)
       throw new UsageError(`mount option "${key}" needs a value`);

@@ -67,6 +67,11 @@ const OPTIONS = {
   growable: { schema: optional(bool('Writes beyond the end, and truncate, make the disk larger'), false) },
   foreground: { schema: optional(bool('Serve in this process and do not return until the end'), false) },
   'pid-file': { schema: optional(text('Write the process id of the server here')), value: 'file' },
+  'log-file': {
+    schema: optional(text('Add what the server has to say to this file, with the time')),
+    value: 'file',
+  },
+  quiet: { schema: optional(bool('Print nothing but warnings and errors'), false), short: 'q' },
   json: { schema: optional(bool('Print what was mounted, or the error, as JSON'), false) },
 } as const satisfies Options;
 
@@ -106,7 +111,7 @@ export const mountCommand = defineCommand({
     const { mounts, pid } = await launchServer(request);
     const [mount] = mounts;
     if (options.json) printJson({ ...mount, pid });
-    else print(mount?.file ?? '');
+    else if (!options.quiet) print(mount?.file ?? '');
     return 0;
   },
 });
@@ -158,6 +163,10 @@ function serveRequest(
     ],
     gate: gatePolicy(values),
     endsWithLastExport: true,
-    pidFile: values['pid-file'] === undefined ? undefined : path.resolve(values['pid-file']),
+    pidFile: absoluteOrNone(values['pid-file']),
+    logFile: absoluteOrNone(values['log-file']),
   };
 }
+
+const absoluteOrNone = (file: string | undefined): string | undefined =>
+  file === undefined ? undefined : path.resolve(file);

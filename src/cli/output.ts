@@ -1,4 +1,5 @@
 import { errnoOf } from '../block/errors.ts';
+import { errorsGoToJournal } from '../sys/journal.ts';
 
 /** Writes a line (or lines) to standard output. */
 export function print(text: string): void {
@@ -9,10 +10,35 @@ export function printJson(value: unknown): void {
   print(JSON.stringify(value, undefined, 4));
 }
 
-/** Tells the user on standard error: `blockfuse: <message>`. */
-export function complain(message: string): void {
-  process.stderr.write(`blockfuse: ${message}\n`);
+/** Severities as syslog numbers them. */
+export const Severity = { error: 3, warning: 4, debug: 7 } as const;
+type SeverityNumber = (typeof Severity)[keyof typeof Severity];
+
+let addToLog: ((text: string) => void) | undefined;
+
+/** From now on messages go to a log, each line with the time; `add` takes whole lines. */
+export function logInto(add: (text: string) => void): void {
+  addToLog = add;
 }
+
+/** Tells the user on standard error, `blockfuse: <message>`; the journal gets a severity instead of the name. */
+export function complain(message: string): void {
+  tell(message, message.startsWith('warning: ') ? Severity.warning : Severity.error);
+}
+
+export function tell(message: string, severity: SeverityNumber): void {
+  if (addToLog !== undefined) {
+    addToLog(`${new Date().toISOString()} blockfuse[${process.pid}]: ${message}\n`);
+  } else if (errorsGoToJournal()) {
+    const lines = message.split('\n').map((line) => `<${severity}>${line}\n`);
+    process.stderr.write(lines.join(''));
+  } else {
+    process.stderr.write(severity === Severity.debug ? `${message}\n` : `blockfuse: ${message}\n`);
+  }
+}
+
+/** Whether whoever gets the messages notes their time. */
+export const hasOwnClock = (): boolean => addToLog !== undefined || errorsGoToJournal();
 
 /** An error for people, or with `json` as one line for programs; both on standard error. */
 export function complainOf(error: unknown, json: boolean): void {

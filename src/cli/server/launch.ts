@@ -22,7 +22,7 @@ export async function launchServer(request: ServeRequest): Promise<Ready> {
     argv0: selfName(),
     cwd: '/',
     detached: true,
-    env: serverEnvironment(),
+    env: withoutServiceManager(serverEnvironment()),
     stdio: ['ignore', log.fd, log.fd, 'pipe'],
   });
   const report = await converse(child, { ...request, log: log.path });
@@ -30,6 +30,12 @@ export async function launchServer(request: ServeRequest): Promise<Ready> {
   const said = discardServerLog(log.path);
   if (report !== undefined) throw new BlockError(report.code as ErrnoCode, report.message);
   throw new BlockError('EIO', `Cannot ${request.title}: the server ended early\n${said}`);
+}
+
+/** A server in the background is not the process that the manager of services has started and knows. */
+function withoutServiceManager(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const names = Object.keys(environment).filter((name) => !/^(NOTIFY_SOCKET|WATCHDOG_|LISTEN_)/.test(name));
+  return Object.fromEntries(names.map((name) => [name, environment[name]]));
 }
 
 /** What became of the start; undefined when the server ended without a word. */

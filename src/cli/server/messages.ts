@@ -45,6 +45,8 @@ export interface ServeRequest {
   /** The end of the last export is the end of the server. */
   readonly endsWithLastExport: boolean;
   readonly pidFile?: string | undefined;
+  /** Where messages are added, beside those that the command prints; absolute. */
+  readonly logFile?: string | undefined;
   readonly log?: string | undefined;
 }
 

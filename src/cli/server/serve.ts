@@ -2,11 +2,14 @@
 import { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { errnoOf } from '../../block/errors.ts';
+import { openLogFile } from '../../sys/log-file.ts';
 import { nameThisProcess } from '../../sys/processes.ts';
-import { complain } from '../output.ts';
+import { directDebug } from '../debug-output.ts';
+import { complain, logInto } from '../output.ts';
 import type { ServeReport, ServeRequest } from './messages.ts';
 import { Server } from './server.ts';
 import { selfCommand, serverEnvironment, THREADS } from './self.ts';
+import { ServiceManager } from './service-manager.ts';
 
 /** Descriptor number. */
 const LAUNCHER = 3;
@@ -69,10 +72,18 @@ class Launcher {
 /** In the process of the command, until the mount ends. */
 export async function serveForeground(request: ServeRequest): Promise<number> {
   if (process.env[THREADS] === undefined) restartWithThreads();
+  const manager = ServiceManager.fromEnvironment();
   const server = await startServer(request, (message) => {
     complain(`warning: ${message}`);
   });
-  for (const { file } of server.exports.mounts) process.stdout.write(`${file}\n`);
+  const { mounts } = server.exports;
+  if (manager !== undefined) {
+    server.ending = once(() => {
+      manager.stopping();
+    });
+    manager.ready(`Serving ${mounts.map(({ file }) => file).join(', ')}`);
+  }
+  for (const { file } of mounts) process.stdout.write(`${file}\n`);
   return exitWith(await server.ended);
 }
 
@@ -81,7 +92,13 @@ const NAME = 'blockfuse';
 
 async function startServer(request: ServeRequest, warn: (message: string) => void): Promise<Server> {
   nameThisProcess(NAME);
+  if (request.logFile !== undefined) {
+    logInto(openLogFile(request.logFile));
+    directDebug();
+  }
+  const signals = new EarlySignals();
   const server = await Server.start(request, warn);
+  if (signals.end()) void server.end(true).catch(() => undefined);
   process.on('unhandledRejection', complainInternal);
   // What is in memory is written back as far as it goes: better than to die with it.
   process.once('uncaughtException', (error) => {
@@ -89,6 +106,32 @@ async function startServer(request: ServeRequest, warn: (message: string) => voi
     void server.end(true).catch(() => undefined);
   });
   return server;
+}
+
+/** A signal while the server starts must not kill it half-way, with a mount left behind. */
+class EarlySignals {
+  private came = false;
+  private readonly note = (): void => {
+    this.came = true;
+  };
+
+  constructor() {
+    process.on('SIGTERM', this.note).on('SIGINT', this.note);
+  }
+
+  /** Whether one came. */
+  end(): boolean {
+    process.off('SIGTERM', this.note).off('SIGINT', this.note);
+    return this.came;
+  }
+}
+
+function once(action: () => void): () => void {
+  let isDone = false;
+  return () => {
+    if (!isDone) action();
+    isDone = true;
+  };
 }
 
 function complainInternal(error: unknown): void {

@@ -38,6 +38,8 @@ export class Server {
   readonly jobs: Jobs;
   /** The exit code, once everything is closed and nothing of the server is left but the process. */
   readonly ended: Promise<number>;
+  /** Called when it is certain that the server ends; may be called again. */
+  ending: () => void = () => undefined;
   private readonly request: ServeRequest;
   private readonly control: ControlServer;
   private readonly entry: Omit<RunningServer, 'mounts'>;
@@ -187,6 +189,7 @@ export class Server {
   }
 
   private async closeGraph(failure: unknown): Promise<void> {
+    this.ending();
     await this.jobs.close();
     const error = await this.graph.close().then(
       () => undefined,
@@ -221,6 +224,7 @@ export class Server {
 
   /** A signal must end the server: what is in use is detached, its users get errors from then on. */
   private async terminate(): Promise<void> {
+    this.ending();
     try {
       await this.end(false);
     } catch (error) {
