@@ -33,6 +33,7 @@ import { fileDriver } from './protocol/file.ts';
 import { hostDeviceDriver } from './protocol/host-device.ts';
 import { memDriver } from './protocol/mem.ts';
 import { nullAioDriver, nullCoDriver } from './protocol/null.ts';
+import { vvfatDriver } from './protocol/vvfat/driver.ts';
 
 /** Every driver of the program. A new driver is a new line here (test/rules compares the list with the folders). */
 export const DRIVERS: readonly Driver[] = [
@@ -71,4 +72,5 @@ export const DRIVERS: readonly Driver[] = [
   quorumDriver,
   snapshotAccessDriver,
   throttleDriver,
+  vvfatDriver,
 ];
