@@ -129,8 +129,8 @@ export interface MappingDriver extends OpenDriverBase {
   /** The place was not filled: give it back. */
   abort?(place: Placement): void;
   /**
-   * Stores whole allocation units compressed (the last one may end with the disk). The core holds them exclusively.
-   * False: it would not be smaller, nothing was changed; the core then writes them as they are.
+   * Stores one allocation unit compressed (the last one may end with the disk). The core holds it exclusively.
+   * False: it would not be smaller, nothing was changed; the core then writes it as it is.
    */
   writeCompressed?(bytes: Buffer, offset: number): Promise<boolean>;
   /** Fills `bytes` from an `opaque` extent; may span several. */

@@ -112,9 +112,10 @@ export class MappedIo implements NodeIo {
 
   async writeCompressed(bytes: Buffer, offset: number): Promise<void> {
     await this.exclusively(offset, bytes.length, async () => {
-      if ((await this.impl.writeCompressed?.(bytes, offset)) === true) return;
-      for (let at = 0; at < bytes.length;)
-        at += await this.writer.writeLocked(bytes.subarray(at), offset + at);
+      const { allocationUnit } = this.impl.limits;
+      for (let at = 0; at < bytes.length; at += allocationUnit) {
+        await this.writeUnitCompressed(bytes.subarray(at, at + allocationUnit), offset + at);
+      }
     });
   }
 
@@ -152,6 +153,11 @@ export class MappedIo implements NodeIo {
       if (cow !== undefined && at < cow.size) return false;
     }
     return true;
+  }
+
+  private async writeUnitCompressed(bytes: Buffer, offset: number): Promise<void> {
+    if ((await this.impl.writeCompressed?.(bytes, offset)) === true) return;
+    for (let at = 0; at < bytes.length;) at += await this.writer.writeLocked(bytes.subarray(at), offset + at);
   }
 
   /** Runs with the allocation units touched, cut at the end of the disk, held exclusively. */

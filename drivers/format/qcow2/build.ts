@@ -4,6 +4,7 @@ import { StandardAllocate } from './allocate.ts';
 import { ExtendedAllocate } from './allocate-extended.ts';
 import { Allocator } from './allocator.ts';
 import { CompressedReader } from './compressed.ts';
+import { CompressedWriter } from './compressed-write.ts';
 import { DataDiscards } from './data-discards.ts';
 import { Frees } from './frees.ts';
 import type { DiscardPolicy } from './frees.ts';
@@ -35,6 +36,7 @@ export interface Reader {
 export interface Writer {
   readonly allocate: StandardAllocate | ExtendedAllocate;
   readonly zero: StandardZero | ExtendedZero;
+  readonly compressed: CompressedWriter;
   readonly growth: RefcountGrowth;
   readonly metadata: MetadataClusters;
   readonly frees: Frees;
@@ -95,11 +97,13 @@ export async function buildWriter(
   const { extendedL2 } = image.geometry;
   const allocate = extendedL2 ? new ExtendedAllocate(writing) : new StandardAllocate(writing);
   const zero = extendedL2 ? new ExtendedZero(writing) : new StandardZero(writing);
+  const compressed = new CompressedWriter({ ...writing, refcounts, compressed: reader.compressed });
   return {
     reader,
     writer: {
       allocate,
       zero,
+      compressed,
       growth,
       metadata,
       frees,

@@ -1,6 +1,7 @@
 import { OFFSET_HIGH } from './l2-entry.ts';
 
 const SECTOR = 512;
+const COMPRESSED = 0x40000000;
 const WORD = 2 ** 32;
 const DESCRIPTOR_HIGH = 0x3fffffff;
 
@@ -22,6 +23,15 @@ export class CompressedPlace {
     const sectors = Math.floor(descriptor / split) + 1;
     this.length = sectors * SECTOR - (this.offset % SECTOR);
     return this;
+  }
+
+  /** Writes an entry for `length` bytes at `offset`; the copied bit of a compressed cluster is always 0. */
+  static encode(bytes: Buffer, at: number, place: { offset: number; length: number }, bits: number): void {
+    const { offset, length } = place;
+    const sectors = Math.floor((offset + length - 1) / SECTOR) - Math.floor(offset / SECTOR);
+    const high = COMPRESSED + sectors * 2 ** (bits - 32) + Math.floor(offset / WORD);
+    bytes.writeUInt32BE(high, at);
+    bytes.writeUInt32BE(offset % WORD, at + 4);
   }
 
   /** Bits of the offset that must be 0 are. */

@@ -82,6 +82,12 @@ export class CompressedReader {
     await Promise.all(waits);
   }
 
+  /** Other bytes were written to this place: what is known of it, or being read there, is not what it holds now. */
+  forget(place: number): void {
+    this.cache.delete(place);
+    this.running.delete(place);
+  }
+
   private cacheHas(first: number, end: number): boolean {
     for (let guest = first; guest < end; guest += this.image.geometry.clusterSize) {
       const stored = this.tryLocate(guest);
@@ -184,13 +190,13 @@ export class CompressedReader {
     try {
       const content = await this.decompress(stored, this.image.geometry.clusterSize);
       for (const take of takers) take(content);
-      this.cache.set(offset, content);
+      if (this.running.get(offset)?.takers === takers) this.cache.set(offset, content);
     } catch (error) {
       const what = error instanceof Error ? error.message : String(error);
       const text = `Cannot read image "${this.image.subject}": the compressed cluster at ${offset} is damaged: ${what}`;
       throw new BlockError('EIO', text, {}, error);
     } finally {
-      this.running.delete(offset);
+      if (this.running.get(offset)?.takers === takers) this.running.delete(offset);
     }
   }
 }

@@ -25,6 +25,13 @@ export class DecompressedCache {
     return this.clusters.has(place);
   }
 
+  delete(place: number): void {
+    const dead = this.clusters.get(place);
+    if (dead === undefined) return;
+    this.clusters.delete(place);
+    freeMemory(dead);
+  }
+
   set(place: number, bytes: Buffer): void {
     this.clusters.set(place, bytes);
     for (const [oldest, dead] of this.clusters) {

@@ -84,6 +84,10 @@ export class Qcow2Disk implements MappingDriver {
     return this.reader.compressed.tryRead(bytes, at, length, offset);
   }
 
+  writeCompressed(bytes: Buffer, offset: number): Promise<boolean> {
+    return this.requireWriter().compressed.write(bytes, offset);
+  }
+
   tryAllocate(offset: number, length: number, out: Placement): boolean {
     return this.requireWriter().allocate.tryAllocate(offset, length, out);
   }

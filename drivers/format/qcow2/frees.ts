@@ -22,6 +22,8 @@ export class Frees {
   private runs: FreeRun[] = [];
   /** Clusters pending. */
   count = 0;
+  /** The cluster that further compressed data may share; -1 for none. Not one that is about to be freed. */
+  shared = -1;
 
   /** @param changed called after each addition */
   constructor(policy: DiscardPolicy, changed: () => void) {
@@ -30,6 +32,7 @@ export class Frees {
   }
 
   add(first: number, count: number, reason: FreeReason): void {
+    if (this.shared >= first && this.shared < first + count) this.shared = -1;
     this.append(first, count, this.policies[reason]);
     this.changed();
   }
