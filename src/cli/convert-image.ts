@@ -1,12 +1,16 @@
 import path from 'node:path';
 import type { Child } from '../block/child.ts';
+import { BlockError } from '../block/errors.ts';
 import type { Graph } from '../block/graph.ts';
+import { alignUp } from '../util/sizes.ts';
 import { keepContent } from '../jobs/rebase.ts';
 import { copyDisk } from '../jobs/copy.ts';
 import { createImage } from './create-image.ts';
 import type { ImageValues } from './image-arguments.ts';
 import { Progress } from './progress.ts';
 import { doorTo, openForCommand, withGraph } from './with-graph.ts';
+
+const CHUNK = 1024 * 1024;
 
 export interface ConvertOptions extends ImageValues {
   readonly 'target-format': string;
@@ -31,6 +35,10 @@ export async function convertImage(
     const format = options['target-format'];
     if (!options['no-create']) await createTarget(graph, target, size, options);
     const into = await openTarget(graph, target, options);
+    if (into.size < size) {
+      const text = `it has ${into.size} bytes, must have the ${size} of the source at least`;
+      throw new BlockError('EINVAL', `Cannot convert into "${target}": ${text}`);
+    }
     await copy(source.child, into, options);
     await into.flush();
     return { filename: target, format, 'virtual-size': size };
@@ -57,6 +65,10 @@ async function openTarget(graph: Graph, target: string, options: ConvertOptions)
   const file = path.resolve(target);
   const node = await graph.openImage(file, options['target-format'], { discard: 'unmap' });
   if (!options.compress) return doorTo(graph, node, true);
+  if (node.impl.family !== 'mapping' || node.impl.writeCompressed === undefined) {
+    const text = `Cannot write "${target}" compressed: format "${node.driver.name}" has no compressed writes`;
+    throw new BlockError('ENOTSUP', text);
+  }
   const filter = await graph.open({ driver: 'compress', file: node.name });
   return doorTo(graph, filter, true);
 }
@@ -74,8 +86,16 @@ async function copy(source: Child, into: Child, options: ConvertOptions): Promis
       return;
     }
     const fresh = !options['no-create'] && options['target-format'] !== 'host_device';
-    await copyDisk(source, into, { ...control, targetIsZero: fresh || options['target-is-zero'] });
+    const units = options.compress ? compressedUnits(into.node.filteredChild()) : {};
+    const targetIsZero = fresh || options['target-is-zero'];
+    await copyDisk(source, into, { ...control, ...units, targetIsZero });
   } finally {
     progress.end();
   }
+}
+
+/** Each cluster is written once, as a whole. */
+function compressedUnits(image: Child): { unit: number; sparse: number; chunk: number } {
+  const unit = image.node.limits.allocationUnit;
+  return { unit, sparse: unit, chunk: alignUp(CHUNK, unit) };
 }

@@ -14,6 +14,8 @@ export interface CopyOptions extends JobControl {
   readonly depth?: number;
   /** Runs of zeroes of at least this many bytes inside data are left out as holes; 0 copies them. Default 4096. */
   readonly sparse?: number;
+  /** The target takes whole units of this many bytes only (compressed clusters); `chunk` and `sparse` are multiples. */
+  readonly unit?: number | undefined;
 }
 
 const CHUNK = 1024 * 1024;
@@ -30,7 +32,9 @@ export async function copyDisk(source: Child, target: Child, options: CopyOption
     done += segment.length;
     options.progress?.(done, total);
   };
-  await inParallel(aligned(segments(source, total, chunk), chunk), parallel, copy);
+  const all = segments(source, total, chunk);
+  const pieces = options.unit === undefined ? aligned(all, chunk) : whole(all, chunk);
+  await inParallel(pieces, parallel, copy);
   if (target.size > total && options.targetIsZero !== true && depth === Infinity) {
     await target.writeZeroes(total, target.size - total, ZeroFlag.mayUnmap);
   }
@@ -70,6 +74,31 @@ async function* aligned(
       offset = stop;
     }
   }
+}
+
+/** Joins segments to whole chunks: a chunk is zero where all of it is. */
+async function* whole(
+  source: AsyncGenerator<Segment, void, undefined>,
+  chunk: number,
+): AsyncGenerator<Segment, void, undefined> {
+  let open: Segment | undefined;
+  for await (const segment of aligned(source, chunk)) {
+    const joined = open === undefined ? segment : join(open, segment);
+    open = (joined.offset + joined.length) % chunk === 0 ? undefined : joined;
+    if (open === undefined) yield joined;
+  }
+  if (open !== undefined) yield open;
+}
+
+function join(left: Segment, right: Segment): Segment {
+  return {
+    offset: left.offset,
+    length: left.length + right.length,
+    zero: left.zero && right.zero,
+    allocated: left.allocated || right.allocated,
+    compressed: left.compressed || right.compressed,
+    depth: Math.min(left.depth, right.depth),
+  };
 }
 
 interface Run {
