@@ -1,4 +1,7 @@
 import type { CheckOptions, CheckResult } from '../block/driver.ts';
+import type { Graph } from '../block/graph.ts';
+import type { Node } from '../block/node.ts';
+import { imageTree } from './image-arguments.ts';
 import type { ImageValues } from './image-arguments.ts';
 import { Progress } from './progress.ts';
 import { openForCommand, withGraph } from './with-graph.ts';
@@ -26,7 +29,7 @@ export async function checkImage(
   repair: CheckOptions['repair'],
 ): Promise<ImageCheck> {
   return withGraph(values, async (graph) => {
-    const { node } = await openForCommand(graph, image, values, { writable: repair !== 'none' });
+    const node = await openForCheck(graph, image, values, repair !== 'none');
     const format = node.driver.name;
     if (node.driver.check === undefined) {
       return { supported: false, result: NOTHING, json: { filename: image, format, 'check-errors': 0 } };
@@ -44,6 +47,21 @@ export async function checkImage(
       progress.end();
     }
   });
+}
+
+/** A format whose damaged images are refused or mended when opened has an option against that. */
+async function openForCheck(
+  graph: Graph,
+  image: string,
+  values: ImageValues,
+  writable: boolean,
+): Promise<Node> {
+  if (!writable) return (await openForCommand(graph, image, values, { writable })).node;
+  const probe = await graph.open({ ...imageTree(image, values), 'read-only': true });
+  const { driver, name } = probe;
+  await graph.remove(name);
+  const options = 'x-repair' in driver.options ? { driver: driver.name, 'x-repair': true } : {};
+  return (await openForCommand(graph, image, values, { writable, options })).node;
 }
 
 function toJson(filename: string, format: string, result: CheckResult): Record<string, unknown> {
