@@ -28,10 +28,20 @@ function openDisk(state: MountState, file: BlockFile, flags: number): Buffer {
   }
   const fh = state.handles.add({ inode: file });
   const backingId = state.passthrough.open(file);
-  if (backingId !== 0) return encodeOpenOut(fh, OpenReplyFlag.passthrough, backingId);
+  if (backingId !== 0) return encodeOpenOut(fh, passthroughFlags(flags), backingId);
   const reply = replyFlags(file.uncached ? 'never' : state.pageCache, flags);
   if (reply === OpenReplyFlag.keepCache) file.mayBeCached = true;
   return encodeOpenOut(fh, reply, 0);
+}
+
+/**
+ * The kernel holds the inode's lock for every write that it passes through. Who writes with O_DIRECT wants many at once: those
+ * come here, where they do not wait for each other. Both ways end in the page cache of the host file.
+ */
+function passthroughFlags(flags: number): number {
+  const isDirectWriter = (flags & OpenFlag.direct) !== 0 && wantsToWrite(flags);
+  const here = isDirectWriter ? OpenReplyFlag.directIo + OpenReplyFlag.parallelDirectWrites : 0;
+  return OpenReplyFlag.passthrough + here;
 }
 
 const wantsToWrite = (flags: number): boolean => (flags & OpenFlag.accessMode) !== OpenFlag.readOnly;

@@ -27,7 +27,6 @@ const PACKAGES: Readonly<Record<string, string>> = {
   mdir: 'mtools',
   mandoc: 'mandoc',
   'systemd-analyze': 'systemd',
-  unshare: 'util-linux',
   setpriv: 'util-linux',
   'mount.fuse3': 'fuse3',
   '7zz': '7zip',
