@@ -2,7 +2,7 @@
  * A command line command as data: the parser, `--help`, the man page and the completions all come from it.
  * The code behind it is imported when it runs: asking for help loads no driver.
  */
-import type * as v from 'valibot';
+import * as v from 'valibot';
 
 export interface Option<Schema extends v.GenericSchema = v.GenericSchema> {
   /** Type, check and description (schema.ts of the block layer). */
@@ -11,6 +11,20 @@ export interface Option<Schema extends v.GenericSchema = v.GenericSchema> {
   readonly value?: string;
   /** One letter. */
   readonly short?: string;
+  /** May be given several times: its schema is made by `repeated`. */
+  readonly repeat?: boolean;
+}
+
+/** One value of an option that may be given several times, and its place among all of those. */
+export interface Repeated {
+  readonly text: string;
+  readonly order: number;
+}
+
+/** The schema of such an option. */
+export function repeated(description: string) {
+  const values = v.optional(v.array(v.custom<Repeated>((value) => typeof value === 'object')), []);
+  return v.pipe(values, v.description(description));
 }
 
 /** By long name, without the dashes. */

@@ -10,6 +10,7 @@ import { listCommand } from './list.ts';
 import { mapCommand } from './map.ts';
 import { mountCommand } from './mount.ts';
 import { resizeCommand } from './resize.ts';
+import { serveCommand } from './serve.ts';
 import { unmountCommand } from './unmount.ts';
 
 /** Every command, in the order help shows them. */
@@ -19,6 +20,7 @@ export const COMMANDS: readonly Command[] = [
   attachCommand,
   detachCommand,
   listCommand,
+  serveCommand,
   infoCommand,
   mapCommand,
   createCommand,

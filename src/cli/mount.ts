@@ -163,6 +163,7 @@ function serveRequest(
     ],
     gate: gatePolicy(values),
     endsWithLastExport: true,
+    cwd: '/',
     pidFile: absoluteOrNone(values['pid-file']),
     logFile: absoluteOrNone(values['log-file']),
   };

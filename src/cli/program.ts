@@ -2,7 +2,7 @@
 import { Command as Parser, CommanderError, Option as ParserOption } from 'commander';
 import * as v from 'valibot';
 import { describeSchema } from './describe-schema.ts';
-import type { Command, Option, Options, OptionValues } from './command.ts';
+import type { Command, Option, Options, OptionValues, Repeated } from './command.ts';
 import { UsageError } from './command.ts';
 import { COMMANDS } from './commands.ts';
 import { parseFuseStyle } from './mount-options.ts';
@@ -66,7 +66,16 @@ function addCommand(program: Parser, command: Command, outcome: { code: number }
 function parserOption(name: string, option: Option): ParserOption {
   const short = option.short === undefined ? '' : `-${option.short}, `;
   const value = option.value === undefined ? '' : ` <${option.value}>`;
-  return new ParserOption(`${short}--${name}${value}`, describeSchema(option.schema));
+  const parser = new ParserOption(`${short}--${name}${value}`, describeSchema(option.schema));
+  return option.repeat === true ? parser.argParser(collectInOrder) : parser;
+}
+
+let order = 0;
+
+/** All values of options that may be given several times are numbered together: their order counts. */
+function collectInOrder(text: string, before: readonly Repeated[] = []): Repeated[] {
+  order += 1;
+  return [...before, { text, order }];
 }
 
 function collect(text: string, before: readonly string[] = []): string[] {

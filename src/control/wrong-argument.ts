@@ -19,10 +19,10 @@ export function wrongArgument(issue: v.BaseIssue<unknown>, entries: OptionEntrie
   if (issue.expected === 'never') return `Parameter '${name}' is unexpected`;
   if (issue.input === undefined || issue.message.startsWith('Invalid key: Expected "'))
     return `Parameter '${name}' is missing`;
+  if (issue.message.startsWith('must be one of ') && typeof issue.input === 'string')
+    return `Parameter '${name}' does not accept value '${issue.input}'`;
   const kind = kindAt(path, entries);
   if (kind === undefined) return `Parameter '${name}' ${issue.message}`;
-  if (kind === 'enum' && typeof issue.input === 'string')
-    return `Parameter '${name}' does not accept value '${issue.input}'`;
   if (jsonKind(issue.input) !== kind && (TYPES[kind] ?? '') !== '')
     return `Invalid parameter type for '${name}', expected: ${TYPES[kind]}`;
   return `Parameter '${name}' ${issue.message}`;

@@ -1,7 +1,7 @@
 /** What the control socket asks of the server (src/control/host.ts). */
 import path from 'node:path';
 import { BlockError } from '../../block/errors.ts';
-import type { ControlHost, DescriptorHost, ExportHost, ExportOptions } from '../../control/host.ts';
+import type { ControlHost, DescriptorHost, ExportHost } from '../../control/host.ts';
 import {
   addToFdSet,
   closeNamedDescriptor,
@@ -11,7 +11,7 @@ import {
 } from '../../sys/fdsets.ts';
 import { createFile } from '../../sys/file.ts';
 import { createImage } from '../create-image.ts';
-import type { ExportSpec } from './messages.ts';
+import { exportSpec } from './export-spec.ts';
 import type { Server } from './server.ts';
 import { openBlockdev } from './temporary-overlay.ts';
 
@@ -60,20 +60,6 @@ function exportHost({ exports }: Server): ExportHost {
       if (disk === undefined) throw new BlockError('ENOENT', `Export '${id}' is not found`);
       await exports.remove(disk, hard);
     },
-  };
-}
-
-export function exportSpec(options: ExportOptions): ExportSpec {
-  return {
-    id: options.id,
-    nodeName: options['node-name'],
-    mountpoint: path.resolve(options.mountpoint),
-    writable: options.writable,
-    growable: options.growable,
-    allowOther: options['allow-other'],
-    writeThrough: options.writethrough,
-    passthrough: options.passthrough,
-    mountWords: [],
   };
 }
 

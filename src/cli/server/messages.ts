@@ -22,8 +22,32 @@ export interface ExportSpec {
   readonly imageName?: string | undefined;
 }
 
+/** A way for clients to reach the server. */
+export type Chardev =
+  | { readonly backend: 'stdio'; readonly id: string }
+  | {
+      readonly backend: 'socket';
+      readonly id: string;
+      readonly path: string | undefined;
+      /** A socket that is open already, instead of a path. */
+      readonly fd: number | undefined;
+      /** Listens; else it connects. */
+      readonly server: boolean;
+      /** Waits for the first client before anything else is done. */
+      readonly wait: boolean;
+    };
+
 /** Something to do before the server is ready, in order. */
 export type ServeStep =
+  | { readonly kind: 'fd'; readonly fd: number; readonly set: number; readonly opaque?: string | undefined }
+  | {
+      readonly kind: 'object';
+      readonly type: string;
+      readonly id: string;
+      readonly options: Readonly<Record<string, unknown>>;
+    }
+  | { readonly kind: 'chardev'; readonly chardev: Chardev }
+  | { readonly kind: 'monitor'; readonly chardev: string; readonly pretty: boolean }
   | { readonly kind: 'blockdev'; readonly options: Readonly<Record<string, unknown>> }
   | { readonly kind: 'export'; readonly spec: ExportSpec };
 
@@ -42,6 +66,8 @@ export interface ServeRequest {
   readonly steps: readonly ServeStep[];
   readonly gate: Pick<GatePolicy, 'follow'>;
   readonly drivers?: DriverLists | undefined;
+  /** Where relative file names begin until the server is ready; "/" afterwards. */
+  readonly cwd: string;
   /** The end of the last export is the end of the server. */
   readonly endsWithLastExport: boolean;
   readonly pidFile?: string | undefined;

@@ -32,6 +32,8 @@ export async function serve(): Promise<number> {
   }
   // Nobody waits for this mount any more (^C): it must not stay behind.
   if (launcher.isGone) await server.end(true).catch(() => undefined);
+  // Whatever file system it was started in can be unmounted.
+  process.chdir('/');
   launcher.tell({ type: 'ready', pid: process.pid, mounts: server.exports.mounts });
   await launcher.close();
   return exitWith(await server.ended);
@@ -70,7 +72,7 @@ class Launcher {
 }
 
 /** In the process of the command, until the mount ends. */
-export async function serveForeground(request: ServeRequest): Promise<number> {
+export async function serveForeground(request: ServeRequest, tellFiles = true): Promise<number> {
   if (process.env[THREADS] === undefined) restartWithThreads();
   const manager = ServiceManager.fromEnvironment();
   const server = await startServer(request, (message) => {
@@ -83,7 +85,7 @@ export async function serveForeground(request: ServeRequest): Promise<number> {
     });
     manager.ready(`Serving ${mounts.map(({ file }) => file).join(', ')}`);
   }
-  for (const { file } of mounts) process.stdout.write(`${file}\n`);
+  if (tellFiles) for (const { file } of mounts) process.stdout.write(`${file}\n`);
   return exitWith(await server.ended);
 }
 

@@ -14,6 +14,7 @@ import { ControlServer } from '../../control/server.ts';
 import { Jobs } from '../../jobs/jobs.ts';
 import { listenControl } from '../../sys/control-socket.ts';
 import type { ControlListener } from '../../sys/control-socket.ts';
+import { addToFdSet } from '../../sys/fdsets.ts';
 import { removePidFile, writePidFile } from '../../sys/pid-file.ts';
 import { processStart } from '../../sys/processes.ts';
 import { controlSocketPath, enterServer, removeServer } from '../../sys/running-servers.ts';
@@ -27,6 +28,7 @@ import { converse } from './converse.ts';
 import { driverLists } from './driver-lists.ts';
 import { Exports } from './exports.ts';
 import type { ServeRequest, ServeStep } from './messages.ts';
+import { Monitors } from './monitors.ts';
 import { SERVER_OBJECT_TYPES } from './objects.ts';
 import { openBlockdev } from './temporary-overlay.ts';
 
@@ -42,6 +44,7 @@ export class Server {
   ending: () => void = () => undefined;
   private readonly request: ServeRequest;
   private readonly control: ControlServer;
+  private readonly monitors: Monitors;
   private readonly entry: Omit<RunningServer, 'mounts'>;
   private listener: ControlListener | undefined;
   private isAnnounced = false;
@@ -79,6 +82,7 @@ export class Server {
       { numbers: versionNumbers(), program: `blockfuse ${VERSION}` },
       controlCommands(this),
     );
+    this.monitors = new Monitors(this.control);
     this.ended = new Promise((resolve) => {
       this.finish = resolve;
     });
@@ -159,6 +163,18 @@ export class Server {
         return;
       case 'export':
         await this.exports.add(step.spec);
+        return;
+      case 'object':
+        this.graph.addObject(step.type, step.id, step.options);
+        return;
+      case 'fd':
+        addToFdSet(step.fd, step.set, step.opaque);
+        return;
+      case 'chardev':
+        this.monitors.addChardev(step.chardev);
+        return;
+      case 'monitor':
+        await this.monitors.addMonitor(step.chardev, step.pretty);
     }
   }
 
@@ -236,6 +252,7 @@ export class Server {
 
   private async vanish(keepLog = false): Promise<void> {
     await this.listener?.close();
+    await this.monitors.close();
     if (this.request.pidFile !== undefined) removePidFile(this.request.pidFile);
     removeServer(this.entry, keepLog);
   }
