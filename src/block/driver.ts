@@ -57,6 +57,8 @@ export interface OpenDriverBase {
   drainEnd?(): void;
   /** What a copy-before-write filter offers beside the disk itself: the disk as it was when the filter was opened. */
   readonly snapshot?: SnapshotView;
+  /** For drivers with a list of children that may change: these are the children now. Throws when they won't do. */
+  childrenChanged?(children: readonly Child[]): void;
   /** What its options change in what a child's role and the driver ask of that child. */
   adjustPermissions?(child: string, pair: PermissionPair): PermissionPair;
   /** First half of a reopen with other options; throws, having changed nothing, when they can't be had. */

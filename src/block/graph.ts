@@ -14,7 +14,7 @@ import type { PermissionPair, Roles } from './permissions.ts';
 import { ALL_PERMISSIONS, Role } from './permissions.ts';
 import { reopenNodes } from './reopen.ts';
 import type { ReopenRequest } from './reopen.ts';
-import { replaceNode, setBacking, setChild } from './rewire.ts';
+import { addListed, removeListed, replaceNode, setBacking, setChild } from './rewire.ts';
 import { OBJECT_TYPES } from './object-types.ts';
 import { applyPermissions } from './transaction.ts';
 import { Serial } from '../util/serial.ts';
@@ -218,6 +218,32 @@ export class Graph {
     const nodes = to === undefined ? [node] : [node, to];
     const old = await this.change(nodes, () => setChild({ node, name, to }));
     if (old !== undefined) await this.closeUnused(old);
+  }
+
+  /** One more child for a node that has a list of them (quorum). Resolves to its name. */
+  async addChild(node: Node, to: Node): Promise<string> {
+    return this.change([node, to], () => addListed(node, to));
+  }
+
+  /** One child of a list less; it is closed if nobody else needs it. */
+  async removeChild(node: Node, name: string): Promise<void> {
+    const old = await this.change([node], () => removeListed(node, name));
+    await this.closeUnused(old);
+  }
+
+  /** Makes a node, and what it inherits to, writable or read-only; all its other options stay. Nothing to do is no error. */
+  async setReadOnly(node: Node, readOnly: boolean): Promise<void> {
+    const { common, options } = node;
+    if (common.readOnly === readOnly) return;
+    const kept = {
+      'read-only': readOnly,
+      'auto-read-only': common.autoReadOnly,
+      'force-share': common.forceShare,
+      discard: common.discard,
+      'detect-zeroes': common.detectZeroes,
+      cache: { direct: common.cacheDirect, 'no-flush': common.cacheNoFlush },
+    };
+    await this.reopen([{ node, options: { ...options, ...kept } }]);
   }
 
   /** Whether the node stays without a parent until `remove`. */

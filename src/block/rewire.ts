@@ -3,6 +3,7 @@
  * edges are moved first, then roles, cycles and permissions of the result are looked at, and moved back when it won't do.
  */
 import { Child } from './child.ts';
+import type { ChildSpec } from './driver.ts';
 import { BlockError } from './errors.ts';
 import type { Node } from './node.ts';
 import { Role } from './permissions.ts';
@@ -90,6 +91,44 @@ export function takeOverlay(node: Node, overlay: Node, moved: readonly Child[]):
   setBacking(overlay, undefined);
 }
 
+/** Adds `to` to the list of children (`children.*`) of a node, under the next number. Returns its name. */
+export function addListed(node: Node, to: Node): string {
+  const [pattern, spec] = listOf(node);
+  let number = 0;
+  while (node.children.has(`${pattern}${number}`)) number += 1;
+  const edge = new Child({ name: `${pattern}${number}`, parent: node, roles: spec.roles, node: to });
+  changeListed(node, () => link(node, edge));
+  return edge.name;
+}
+
+/** Takes a child out of the list. Returns the node that it was. */
+export function removeListed(node: Node, name: string): Node {
+  const [pattern] = listOf(node);
+  const edge = node.children.get(name);
+  if (edge === undefined || !name.startsWith(pattern))
+    throw new BlockError('ENOENT', `Cannot remove child "${name}" of ${node.label}: it has no such child`);
+  changeListed(node, () => dropChild(node, edge), edge.node);
+  return edge.node;
+}
+
+function listOf(node: Node): [string, ChildSpec] {
+  const found = Object.entries(node.driver.children).find(([name]) => name.endsWith('.*'));
+  if (found !== undefined && node.impl.childrenChanged !== undefined)
+    return [found[0].slice(0, -1), found[1]];
+  const text = `Cannot change the children of ${node.label}: driver "${node.driver.name}" has no list of them`;
+  throw new BlockError('ENOTSUP', text);
+}
+
+function changeListed(node: Node, change: () => Undo, touched?: Node): void {
+  const tell = (): void => node.impl.childrenChanged?.([...node.children.values()]);
+  wholly((undo) => {
+    undo.push(tell, change());
+    for (const edge of node.children.values()) refuseCycle(edge);
+    tell();
+    applyPermissions(touched === undefined ? [node] : [node, touched]);
+  });
+}
+
 /** Runs a change that notes how each of its steps is taken back; when it throws, they are, last one first. */
 export function wholly(change: (undo: Undo[]) => void): void {
   const undo: Undo[] = [];
@@ -131,13 +170,16 @@ export function refuseCycle(edge: Child | undefined): void {
 
 function addBacking({ node, name, to }: ChildChange): Undo {
   if (to === undefined) return () => undefined;
-  const edge = new Child({ name, parent: node, roles: Role.cow, node: to });
+  return link(node, new Child({ name, parent: node, roles: Role.cow, node: to }));
+}
+
+function link(node: Node, edge: Child): Undo {
   refuseRoles(node.label, node.children.values(), edge);
-  node.setChild(name, edge);
-  to.parents.add(edge);
+  node.setChild(edge.name, edge);
+  edge.node.parents.add(edge);
   return () => {
-    node.setChild(name, undefined);
-    to.parents.delete(edge);
+    node.setChild(edge.name, undefined);
+    edge.node.parents.delete(edge);
   };
 }
 

@@ -6,6 +6,7 @@ import type { GraphSetup } from '../block/graph.ts';
 import { fileKind } from '../sys/file.ts';
 import { siblings } from '../sys/folders.ts';
 import { realPath } from '../sys/paths.ts';
+import { readTextFile } from '../sys/text-file.ts';
 
 /** An empty graph with all drivers, on this machine's files. */
 export function makeGraph(
@@ -18,6 +19,7 @@ export function makeGraph(
     gate: new Gate({ ...policy, realPath }),
     protocolFor: (filename) => (fileKind(filename) === 'block' ? 'host_device' : 'file'),
     siblings,
+    readText: readTextFile,
     warn,
     ...more,
   });

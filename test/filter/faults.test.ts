@@ -218,6 +218,32 @@ test('quorum: fifo takes the next when one fails', async (t) => {
   );
 });
 
+test('quorum: children come and go', async (t) => {
+  const graph = graphOf(t);
+  const node = await graph.open({
+    driver: 'quorum',
+    'node-name': 'q',
+    'vote-threshold': 2,
+    children: [MEM, MEM],
+  });
+  const root = graph.attachRoot(node, { name: 'user', used: consistentRead | write });
+  await fill(root, 5);
+  const third = await graph.open({ ...MEM, 'node-name': 'third' });
+  await graph.open({ driver: 'mem', size: 512, 'node-name': 'small' });
+  t.is(await graph.addChild(node, third), 'children.2');
+  await t.throwsAsync(graph.addChild(node, graph.node('small')), { message: /"small" has 512 bytes/ });
+  await t.throwsAsync(graph.addChild(node, node), { message: /it would be a cycle/ });
+  await t.throwsAsync(graph.addChild(third, node), { message: /driver "mem" has no list of them/ });
+  t.is((await piece(root, 0, 1))[0], 5);
+  await fill(root, 6);
+  await graph.removeChild(node, 'children.0');
+  await t.throwsAsync(graph.removeChild(node, 'children.1'), { message: /1 would be left, 2 must agree/ });
+  await t.throwsAsync(graph.removeChild(node, 'children.7'), { code: 'ENOENT' });
+  t.is((await piece(root, 0, 1))[0], 6);
+  t.deepEqual([...node.children.keys()].sort(), ['children.1', 'children.2']);
+  await graph.detach(root);
+});
+
 const quorumRefused: readonly [Record<string, unknown>, RegExp][] = [
   [{ 'vote-threshold': 3 }, /vote-threshold is 3, must be at most 2/],
   [{ 'vote-threshold': 1, blkverify: true }, /needs two children and vote-threshold=2/],

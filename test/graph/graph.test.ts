@@ -173,6 +173,25 @@ test(
   /child "file" of node "top": it can be another node, but not come or go/,
 );
 
+test('setReadOnly: a backing image becomes writable and back, with all that it had', async (t) => {
+  const graph = testGraph(t, DRIVERS);
+  const { node } = await image(graph);
+  const base = graph.node('base');
+  await graph.setReadOnly(base, false);
+  t.false(base.readOnly);
+  t.is(base.common.discard, 'unmap');
+  const root = graph.attachRoot(base, { name: 'commit', used: consistentRead | write });
+  await t.throwsAsync(graph.setReadOnly(base, true), { code: 'EROFS' });
+  await root.write(Buffer.alloc(100, 3), 0);
+  await graph.detach(root);
+  await graph.setReadOnly(base, true);
+  t.true(base.readOnly);
+  t.is(node.cow?.node, base);
+  await graph.setReadOnly(node, true);
+  await graph.setReadOnly(node, false);
+  t.deepEqual(violations(graph), []);
+});
+
 test('reopen: two nodes in one transaction exchange their files', async (t) => {
   const graph = testGraph(t, DRIVERS);
   await graph.open({ driver: 'mem', 'node-name': 'a', size: 4096 });

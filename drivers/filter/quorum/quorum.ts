@@ -29,7 +29,7 @@ interface Request {
 export class Quorum implements RequestDriver {
   readonly family = 'request';
   readonly limits = limits({});
-  private readonly children: readonly Child[];
+  private children: readonly Child[];
   private readonly rules: QuorumRules;
   private readonly node: string;
   private readonly event: EventSink;
@@ -73,6 +73,19 @@ export class Quorum implements RequestDriver {
 
   async resize(size: number, shrink: boolean): Promise<void> {
     await this.all({ type: 'write', offset: size, length: 0 }, (child) => child.resize(size, shrink));
+  }
+
+  childrenChanged(children: readonly Child[]): void {
+    const refuse = (why: string): never => {
+      throw new BlockError('EINVAL', `Cannot change the children of "${this.node}": ${why}`);
+    };
+    const { threshold } = this.rules;
+    if (children.length < threshold)
+      refuse(`${children.length} would be left, ${threshold} must agree (vote-threshold)`);
+    const odd = children.find(({ size }) => size !== children[0]?.size);
+    if (odd !== undefined)
+      refuse(`"${odd.node.name}" has ${odd.size} bytes, the others ${children[0]?.size}`);
+    this.children = children;
   }
 
   close(): Promise<void> {

@@ -88,6 +88,12 @@ function change(host: ControlHost): ControlCommand {
       if (child === undefined && node === undefined)
         throw new CommandError('GenericError', 'Either child or node must be specified');
       const to = node === undefined ? undefined : nodeNamed(graph, node);
+      if (above.impl.childrenChanged !== undefined && (child === undefined || to === undefined)) {
+        if (to !== undefined) await graph.addChild(above, to);
+        else if (child !== undefined) await graph.removeChild(above, child);
+        await host.changed(above);
+        return;
+      }
       const name = child ?? freeChild(above);
       if (to === undefined && !above.children.has(name))
         throw new CommandError('GenericError', `Node '${parent}' does not have child '${name}'`);
