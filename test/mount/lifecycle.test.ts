@@ -12,7 +12,8 @@ import { canMount, isMounted, mountDisk, NOBODY, serve, ServerFailure } from './
 import type { ServerOptions } from './fixtures/server.ts';
 
 const MIB = 1_048_576;
-const DIRECT = fs.constants.O_RDWR | fs.constants.O_DIRECT;
+/** For reading: who writes with O_DIRECT is served by this program (mount/operations/open.ts). */
+const DIRECT = fs.constants.O_RDONLY | fs.constants.O_DIRECT;
 
 async function opened(t: ExecutionContext, path: string, flags: string | number = 'r+') {
   const handle = await open(path, flags);
