@@ -1,4 +1,10 @@
-import type { MappingDriver, OpenContext, ImageInfo, DataCodec } from '../../src/block/driver.ts';
+import type {
+  CreateContext,
+  DataCodec,
+  ImageInfo,
+  MappingDriver,
+  OpenContext,
+} from '../../src/block/driver.ts';
 import { defineDriver } from '../../src/block/driver.ts';
 import { BlockError } from '../../src/block/errors.ts';
 import type { Extent } from '../../src/block/extent.ts';
@@ -6,20 +12,25 @@ import type { Child } from '../../src/block/child.ts';
 import { limits } from '../../src/block/limits.ts';
 import { Role } from '../../src/block/permissions.ts';
 import type { OptionsOf } from '../../src/block/schema.ts';
-import { text } from '../../src/block/schema.ts';
+import { optional, text } from '../../src/block/schema.ts';
 import { decodeLuksHeader, isLuks, LUKS_HEADER_BYTES, LUKS_SECTOR } from '../../src/crypto/luks-header.ts';
 import type { LuksHeader } from '../../src/crypto/luks-header.ts';
-import { makeCipher, unlock } from '../../src/crypto/luks-key.ts';
+import { LUKS_CREATE_OPTIONS, newLuksVolume } from '../../src/crypto/luks-create.ts';
+import { luksInfo } from '../../src/crypto/luks-info.ts';
+import { openLuksCipher } from '../../src/crypto/luks-open.ts';
 import { CIPHER_SECTOR } from '../../src/crypto/sector-cipher.ts';
 import type { SectorCipher } from '../../src/crypto/sector-cipher.ts';
+import { alignUp } from '../../src/util/sizes.ts';
 
-const OPTIONS = { 'key-secret': text('Id of the secret that holds the passphrase') };
+const OPTIONS = {
+  'key-secret': optional(text('Id of the secret that holds the passphrase; the key given when left out')),
+};
 
 /** A LUKS1 volume: the payload behind the header, sector by sector, counted from the start of the payload. */
 class LuksVolume implements MappingDriver {
   readonly family = 'mapping';
   readonly recurseStatus = false;
-  readonly limits = limits({ requestAlignment: CIPHER_SECTOR });
+  readonly limits = limits({ requestAlignment: CIPHER_SECTOR, zeroesAlignment: CIPHER_SECTOR });
   readonly codec: DataCodec;
   private readonly file: Child;
   private readonly header: LuksHeader;
@@ -56,6 +67,11 @@ class LuksVolume implements MappingDriver {
     return Promise.resolve();
   }
 
+  /** A hole of the file would be decrypted to noise. */
+  tryDiscard(_offset: number, length: number): number {
+    return length;
+  }
+
   flush(): Promise<void> {
     return this.file.flush();
   }
@@ -70,23 +86,7 @@ class LuksVolume implements MappingDriver {
   }
 
   info(): Promise<ImageInfo> {
-    const { header } = this;
-    const [mode, ivGenerator] = header.cipherMode.split(/-(.*)/s);
-    const data = {
-      'cipher-alg': `${header.cipherName}-${header.keyBytes * 8}`,
-      'cipher-mode': mode,
-      'ivgen-alg': ivGenerator,
-      'hash-alg': header.hash,
-      'payload-offset': this.start,
-      'master-key-iters': header.digestIterations,
-      uuid: header.uuid,
-      slots: header.slots.map((slot) => ({
-        active: slot.active,
-        'key-offset': slot.materialOffset * LUKS_SECTOR,
-        ...(slot.active ? { iters: slot.iterations, stripes: slot.stripes } : {}),
-      })),
-    };
-    return Promise.resolve({ encrypted: true, formatSpecific: { type: 'luks', data } });
+    return Promise.resolve({ encrypted: true, formatSpecific: luksInfo(this.header) });
   }
 }
 
@@ -103,11 +103,19 @@ async function open(context: OpenContext<OptionsOf<typeof OPTIONS>>): Promise<Ma
       `Cannot open LUKS image "${subject}": the payload starts at ${start}, past its end`,
     );
   }
-  const passphrase = context.secret(context.options['key-secret']);
-  const key = await unlock(header, passphrase, (bytes, offset) => file.read(bytes, offset), subject);
-  const cipher = makeCipher(header, key, subject);
-  key.fill(0);
-  return new LuksVolume(file, header, cipher);
+  const passphrase = await context.secret(context.options['key-secret']);
+  const read = (bytes: Buffer, offset: number): Promise<void> => file.read(bytes, offset);
+  return new LuksVolume(file, header, await openLuksCipher(header, passphrase, read, subject));
+}
+
+async function create(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void> {
+  const { file, options, size, subject } = context;
+  const id = options['key-secret'];
+  const passphrase = await context.secret?.(typeof id === 'string' ? id : undefined);
+  const { bytes } = await newLuksVolume((name) => String(options[name]), passphrase, subject);
+  await file.write(bytes, 0);
+  await file.resize(bytes.length + alignUp(size, CIPHER_SECTOR));
+  await file.flush();
 }
 
 export const luksDriver = defineDriver({
@@ -120,4 +128,6 @@ export const luksDriver = defineDriver({
   },
   probe: (head) => (isLuks(head) ? 100 : 0),
   open,
+  createOptions: LUKS_CREATE_OPTIONS,
+  create,
 });

@@ -153,7 +153,7 @@ export interface MappingDriver extends OpenDriverBase {
   /** Whether a `data` extent may be a hole in the file below: raw, preallocated images. Then status asks there as well. */
   readonly recurseStatus?: boolean;
   /** Applied to the bytes of every `data` extent: encryption. */
-  readonly codec?: DataCodec;
+  readonly codec?: DataCodec | undefined;
 }
 
 /** Snapshots that live inside an image. `idOrName`: an id first, else a name. Unknown ones reject with ENOENT. */
@@ -213,8 +213,12 @@ export interface OpenContext<Options> {
   readText(filename: string): Promise<string>;
   /** Tells whoever watches (the control socket) of something that happened, under QEMU's name for it. */
   event(name: string, data: Readonly<Record<string, unknown>>): void;
-  /** The secret of that id (a passphrase or key). Not to be kept longer than it takes, never to be printed. */
-  secret(id: string): Buffer;
+  /**
+   * The secret of that id (a passphrase or key); the user's default one, else asked for, when undefined. Not to be kept
+   * longer than it takes, never to be printed. Undefined: there is none, and the image is to be opened locked: what
+   * needs no key works, the rest rejects with EACCES.
+   */
+  secret(id: string | undefined): Promise<Buffer | undefined>;
   /** Tells the user once, on the log and where the command prints. */
   warn(message: string): void;
 }
@@ -235,6 +239,8 @@ export interface CreateContext<Options> {
   readonly subject: string;
   /** Creates and opens a further file beside it (extents, data files), named as the image will name it. */
   createFile(filename: string): Promise<Child>;
+  /** As OpenContext.secret. */
+  secret?(id: string | undefined): Promise<Buffer | undefined>;
   /** What `info` says of another image, named as the new image will name it: formats that know their parent by a GUID. */
   describe?(filename: string, format: string | undefined): Promise<ImageInfo>;
 }

@@ -15,6 +15,7 @@ import { ALL_PERMISSIONS, Role } from './permissions.ts';
 import { reopenNodes } from './reopen.ts';
 import type { ReopenRequest } from './reopen.ts';
 import { addListed, removeListed, replaceNode, setBacking, setChild } from './rewire.ts';
+import { DEFAULT_SECRET, Secrets } from './secrets.ts';
 import { OBJECT_TYPES } from './object-types.ts';
 import { applyPermissions } from './transaction.ts';
 import { Serial } from '../util/serial.ts';
@@ -34,6 +35,10 @@ export interface GraphSetup {
   readonly readText?: (filename: string) => Promise<string>;
   /** Why a node may not be opened with a driver in this mode, in words; undefined: it may. */
   readonly refuseDriver?: (driver: string, readOnly: boolean) => string | undefined;
+  /** Asks the user for the key of an encrypted image that was given none; rejects when that can't be. */
+  readonly askSecret?: (subject: string) => Promise<Buffer>;
+  /** Encrypted images are opened without a key as well: their headers and tables can be read, their content can't. */
+  readonly openLocked?: boolean;
   /** What `addObject` can make; throttle groups when left out. */
   readonly objectTypes?: readonly ObjectType[];
 }
@@ -50,8 +55,7 @@ export interface RootRequest extends Partial<PermissionPair> {
 export class Graph {
   readonly nodes = new Map<string, Node>();
   readonly drivers: ReadonlyMap<string, Driver>;
-  /** Passphrases by the id that options name them with (`--object secret,id=...`). */
-  readonly secrets = new Map<string, Buffer>();
+  readonly secrets = new Secrets();
   /** Throttle groups and the like, by id. */
   readonly objects = new Map<string, GraphObject>();
   readonly gate: Gate;
@@ -94,10 +98,18 @@ export class Graph {
     return node;
   }
 
-  secret(id: string, subject: string): Buffer {
-    const secret = this.secrets.get(id) ?? this.objects.get(id)?.secret;
+  /** Contract: OpenContext.secret. */
+  async secret(id: string | undefined, subject: string): Promise<Buffer | undefined> {
+    const name = id ?? DEFAULT_SECRET;
+    const secret = this.secrets.get(name) ?? this.objects.get(name)?.secret;
     if (secret !== undefined) return secret;
-    throw new BlockError('ENOENT', `Cannot unlock "${subject}": there is no secret with id "${id}"`);
+    const refuse = (why: string): never => {
+      throw new BlockError('EACCES', `Cannot unlock "${subject}": ${why}`);
+    };
+    if (id !== undefined) return refuse(`there is no secret with id "${id}"`);
+    if (this.setup.openLocked === true) return undefined;
+    if (this.setup.askSecret === undefined) return refuse('it is encrypted, and no key was given');
+    return this.secrets.keep(await this.setup.askSecret(subject));
   }
 
   get objectTypes(): readonly ObjectType[] {
@@ -193,6 +205,8 @@ export class Graph {
       this.pinned.delete(node);
       await this.closeUnused(node).catch((error: unknown) => errors.push(error));
     }
+    this.secrets.wipe();
+    for (const { secret } of this.objects.values()) secret?.fill(0);
     if (errors.length > 0) throw errors[0];
   }
 

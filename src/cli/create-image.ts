@@ -48,6 +48,7 @@ export async function createImage(graph: Graph, image: NewImage): Promise<void> 
       file,
       subject: image.filename,
       createFile: beside,
+      secret: (id) => graph.secret(id, image.filename),
       describe,
     });
     for (const child of files) await child.flush();

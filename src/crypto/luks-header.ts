@@ -46,7 +46,7 @@ export function decodeLuksHeader(head: Buffer, subject: string, size: number): L
     refuse(`the header has ${head.length} bytes, must be ${LUKS_HEADER_BYTES}`);
   if (!head.subarray(0, 6).equals(MAGIC)) refuse('the magic is wrong');
   const version = head.readUInt16BE(6);
-  if (version !== 1) refuse(`the version is ${version}, only LUKS1 is supported`);
+  if (version !== 1) refuse(`it is LUKS${version}, only LUKS1 is supported`);
   const keyBytes = head.readUInt32BE(108);
   if (![16, 24, 32, 64].includes(keyBytes)) refuse(`key-bytes is ${keyBytes}, must be 16, 24, 32 or 64`);
   const header: LuksHeader = {

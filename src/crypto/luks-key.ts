@@ -55,10 +55,9 @@ export async function unlock(
     if (timingSafeEqual(digest, header.digest)) return key;
     key.fill(0);
   }
-  throw new BlockError(
-    'EACCES',
-    `Cannot open LUKS image "${subject}": the passphrase fits none of its key slots`,
-  );
+  const newline = passphrase.at(-1) === 10 ? ' (it ends with a newline, which counts)' : '';
+  const text = `the passphrase fits none of its key slots${newline}`;
+  throw new BlockError('EACCES', `Cannot open LUKS image "${subject}": ${text}`);
 }
 
 export interface LuksParameters {

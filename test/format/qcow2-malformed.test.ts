@@ -119,7 +119,9 @@ test(
   { backing_file_offset: 600n, backing_file_size: 2000n },
   /backing_file_size is 2000, must be at most 1023/,
 );
-test('AES', refuses, { crypt_method: 1n }, /crypt_method is 1 \(AES encryption\)/);
+test('AES without a key', refuses, { crypt_method: 1n }, /it is encrypted, and no key was given/);
+test('LUKS without a header', refuses, { crypt_method: 2n }, /there are 0 encryption header extensions/);
+test('crypt_method 3', refuses, { crypt_method: 3n }, /crypt_method is 3, must be 0, 1/);
 test(
   'compression type',
   refuses,

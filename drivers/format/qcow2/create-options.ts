@@ -1,6 +1,8 @@
 import type { CreateContext } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { takeDeclared } from '../../../src/block/options.ts';
+import { LUKS_CREATE_OPTIONS } from '../../../src/crypto/luks-create.ts';
+import type { OptionEntries } from '../../../src/block/schema.ts';
 import { bool, choice, integer, optional, size, text } from '../../../src/block/schema.ts';
 import { alignUp, isPowerOfTwo } from '../../../src/util/sizes.ts';
 
@@ -20,6 +22,10 @@ export const CREATE_OPTIONS = {
     choice(['off', 'metadata', 'falloc', 'full'], 'What is allocated from the start'),
     'off',
   ),
+  'encrypt.format': optional(
+    choice(['aes', 'luks'], 'Encrypt the disk: luks, or aes (weak, for old programs)'),
+  ),
+  ...prefixed('encrypt.', LUKS_CREATE_OPTIONS),
 };
 
 export interface NewQcow2 {
@@ -35,6 +41,7 @@ export interface NewQcow2 {
   readonly backingFormat: string | undefined;
   readonly dataFile: string | undefined;
   readonly dataFileRaw: boolean;
+  readonly encryption: 'aes' | 'luks' | undefined;
   readonly preallocation: 'off' | 'metadata' | 'falloc' | 'full';
 }
 
@@ -63,6 +70,7 @@ export function newImageOptions(context: CreateContext<Readonly<Record<string, u
     backingFormat: name('backing_fmt'),
     dataFile: name('data_file'),
     dataFileRaw: given['data_file_raw'] === true,
+    encryption: encryptionOf(given['encrypt.format']),
     preallocation:
       preallocation === 'metadata' || preallocation === 'falloc' || preallocation === 'full'
         ? preallocation
@@ -71,6 +79,14 @@ export function newImageOptions(context: CreateContext<Readonly<Record<string, u
   refuseBadSizes(image);
   refuseConflicts(image);
   return image;
+}
+
+function prefixed(prefix: string, entries: OptionEntries): OptionEntries {
+  return Object.fromEntries(Object.entries(entries).map(([name, schema]) => [`${prefix}${name}`, schema]));
+}
+
+function encryptionOf(given: unknown): NewQcow2['encryption'] {
+  return given === 'aes' || given === 'luks' ? given : undefined;
 }
 
 function refuse(image: NewQcow2, what: string): never {
@@ -111,6 +127,12 @@ function refuseConflicts(image: NewQcow2): void {
   if (image.dataFileRaw && image.dataFile === undefined) refuse(image, 'data_file_raw needs data_file');
   if (image.dataFileRaw && image.backingFile !== undefined) {
     refuse(image, 'a raw data file and a backing file exclude each other');
+  }
+  if (image.encryption !== undefined && image.dataFileRaw) {
+    refuse(image, 'an encrypted data file is not raw, data_file_raw must be off');
+  }
+  if (image.encryption !== undefined && image.preallocation !== 'off' && image.version === 2) {
+    refuse(image, 'preallocation of an encrypted image needs compat=1.1');
   }
   if (image.backingFormat !== undefined && image.backingFile === undefined) {
     refuse(image, 'backing_fmt needs backing_file');

@@ -1,6 +1,7 @@
 import type {
   CheckOptions,
   CheckResult,
+  DataCodec,
   ImageInfo,
   MappingDriver,
   PermissionChange,
@@ -25,6 +26,8 @@ export interface DiskParts {
   readonly writer: Writer | undefined;
   readonly snapshots: SnapshotTable;
   readonly info: () => ImageInfo;
+  /** Overwrites the keys of an encrypted image: nothing of it is read or written afterwards. */
+  readonly wipe: () => void;
   readonly cleanSeconds: number;
 }
 
@@ -35,6 +38,7 @@ export type Reassemble = (common: CommonOptions, options: Qcow2Options) => Promi
 export class Qcow2Disk implements MappingDriver {
   readonly family = 'mapping';
   readonly limits: Limits;
+  readonly codec: DataCodec | undefined;
   private parts: DiskParts;
   /** Between the two halves of a reopen: permissions are worked out with it. */
   private next: DiskParts | undefined;
@@ -48,7 +52,13 @@ export class Qcow2Disk implements MappingDriver {
     this.parts = parts;
     this.reader = parts.reader;
     this.reassemble = reassemble;
-    this.limits = limits({ allocationUnit: clusterSize, discardAlignment: subclusterSize });
+    this.codec = parts.image.codec;
+    this.limits = limits({
+      allocationUnit: clusterSize,
+      discardAlignment: subclusterSize,
+      requestAlignment: this.codec?.unit ?? 1,
+      zeroesAlignment: this.codec?.unit ?? 1,
+    });
     this.startCleaner();
   }
 
@@ -153,7 +163,11 @@ export class Qcow2Disk implements MappingDriver {
   async close(): Promise<void> {
     clearInterval(this.cleaner);
     this.writer?.housekeeping.close();
-    await this.settle();
+    try {
+      await this.settle();
+    } finally {
+      this.parts.wipe();
+    }
   }
 
   /** Nothing is left to be written, and the image says so. */

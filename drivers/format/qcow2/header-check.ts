@@ -1,5 +1,8 @@
 import { BlockError } from '../../../src/block/errors.ts';
 import type { ErrnoCode } from '../../../src/block/errors.ts';
+import { LUKS_HEADER_BYTES } from '../../../src/crypto/luks-header.ts';
+import { CIPHER_SECTOR } from '../../../src/crypto/sector-cipher.ts';
+import { CryptMethod, encryptionHeaderPlace } from './encryption.ts';
 import { ExtensionType, featureName } from './extensions.ts';
 import type { HeaderExtension } from './extensions.ts';
 import { Autoclear, bitsOf, Incompatible, INCOMPATIBLE_KNOWN } from './features.ts';
@@ -11,6 +14,7 @@ const L1_MAX = 32 * 1024 * 1024;
 const REFCOUNT_TABLE_MAX = 8 * 1024 * 1024;
 const SNAPSHOTS_MAX = 65536;
 const BACKING_NAME_MAX = 1023;
+const ENCRYPTION_HEADER_MAX = 64 * 1024 * 1024;
 
 type Refuse = (what: string, wanted: string, code?: ErrnoCode) => never;
 
@@ -36,7 +40,7 @@ export function checkHeaderBasics(header: Header, subject: string): void {
 export function checkHeader(header: Header, extensions: readonly HeaderExtension[], subject: string): void {
   const refuse = refuser(subject);
   checkFeatures(header, extensions, refuse);
-  checkEncryption(header, refuse);
+  checkEncryption(header, extensions, refuse);
   if (header.refcount_order > 6) refuse(`refcount_order is ${header.refcount_order}`, 'must be 0 to 6');
   if (Number.isNaN(header.size)) refuse('size is over 2^53 bytes', 'must be less');
   checkL1(header, refuse);
@@ -85,12 +89,32 @@ function checkFeatures(header: Header, extensions: readonly HeaderExtension[], r
     refuse('data_file_raw is set', 'must not be with a backing file');
 }
 
-function checkEncryption(header: Header, refuse: Refuse): void {
+/** Specification: "Full disk encryption header pointer". It is there if and only if the method needs it. */
+function checkEncryption(header: Header, extensions: readonly HeaderExtension[], refuse: Refuse): void {
   const { crypt_method: method } = header;
-  if (method === 0) return;
-  const name = ['', 'AES', 'LUKS'][method];
-  if (name === undefined) refuse(`crypt_method is ${method}`, 'must be 0, 1 (AES) or 2 (LUKS)', 'ENOTSUP');
-  refuse(`crypt_method is ${method} (${name} encryption)`, 'which is not supported yet', 'ENOTSUP');
+  if (method > CryptMethod.luks)
+    refuse(`crypt_method is ${method}`, 'must be 0, 1 (AES) or 2 (LUKS)', 'ENOTSUP');
+  if (method !== CryptMethod.none && header.size % CIPHER_SECTOR !== 0)
+    refuse(`size is ${header.size}`, `must be a multiple of ${CIPHER_SECTOR} in an encrypted image`);
+  if (method !== CryptMethod.luks) return;
+  const pointers = extensions.filter(({ type }) => type === ExtensionType.encryption);
+  if (pointers.length !== 1) {
+    refuse(`there are ${pointers.length} encryption header extensions`, 'must be one with LUKS encryption');
+  }
+  const { offset, length } = encryptionHeaderPlace(extensions);
+  const cluster = 2 ** header.cluster_bits;
+  if (!(offset >= cluster && offset < 2 ** 53) || offset % cluster !== 0) {
+    refuse(
+      `the encryption header is at ${Number.isNaN(offset) ? 'over 2^53' : offset}`,
+      `must be at a multiple of the cluster size ${cluster}, behind the header`,
+    );
+  }
+  if (!(length >= LUKS_HEADER_BYTES && length <= ENCRYPTION_HEADER_MAX)) {
+    refuse(
+      `the encryption header has ${Number.isNaN(length) ? 'over 2^53' : length} bytes`,
+      `must have ${LUKS_HEADER_BYTES} to ${ENCRYPTION_HEADER_MAX}`,
+    );
+  }
 }
 
 function checkL1(header: Header, refuse: Refuse): void {

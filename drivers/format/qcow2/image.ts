@@ -1,5 +1,6 @@
 import debug from 'debug';
 import type { Child } from '../../../src/block/child.ts';
+import type { DataCodec } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { Autoclear, AUTOCLEAR_KEPT, Compatible, Incompatible } from './features.ts';
 import type { Geometry } from './geometry.ts';
@@ -18,6 +19,8 @@ export interface ImageParts {
   readonly extensions: readonly HeaderExtension[];
   readonly geometry: Geometry;
   readonly writable: boolean;
+  /** What guest data goes through on its way to and from its place: encryption. */
+  readonly codec?: DataCodec | undefined;
   readonly hasBacking: () => boolean;
 }
 
@@ -32,6 +35,7 @@ export class Image {
   readonly extensions: readonly HeaderExtension[];
   readonly geometry: Geometry;
   readonly writable: boolean;
+  readonly codec: DataCodec | undefined;
   readonly need = new Need();
   /** Whether anything lies below: an unallocated cluster is then not the same as zeroes. */
   readonly hasBacking: () => boolean;
@@ -51,6 +55,7 @@ export class Image {
     this.extensions = parts.extensions;
     this.geometry = parts.geometry;
     this.writable = parts.writable;
+    this.codec = parts.codec;
     this.hasBacking = parts.hasBacking;
     const { fields } = parts.header;
     this.size = fields.size;

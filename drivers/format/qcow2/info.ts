@@ -28,7 +28,7 @@ export function namesInImage(
 /** What `info` shows, under QEMU's keys. */
 export function imageInfo(
   header: Header,
-  names: NamesInImage,
+  names: NamesInImage & { readonly encrypt?: Readonly<Record<string, unknown>> | undefined },
   snapshots: readonly SnapshotInfo[],
 ): ImageInfo {
   const has = (bit: bigint) => (header.incompatible_features & bit) !== 0n;
@@ -39,7 +39,10 @@ export function imageInfo(
     ...(names.backing === undefined ? {} : { backingFilename: names.backing }),
     ...(names.backingFormat === undefined ? {} : { backingFormat: names.backingFormat }),
     snapshots: snapshots.map(plainSnapshot),
-    formatSpecific: header.version === 2 ? versionTwo(header) : versionThree(header, names),
+    formatSpecific: {
+      ...(header.version === 2 ? versionTwo(header) : versionThree(header, names)),
+      ...(names.encrypt === undefined ? {} : { encrypt: names.encrypt }),
+    },
   };
 }
 

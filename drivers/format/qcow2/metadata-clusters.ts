@@ -1,3 +1,4 @@
+import { encryptionHeaderPlace } from './encryption.ts';
 import type { Image } from './image.ts';
 import type { L1Table } from './l1-table.ts';
 import type { RefcountTable } from './refcount-table.ts';
@@ -45,6 +46,8 @@ export class MetadataClusters {
     this.addTo(found, { offset, length: byteLength, what: 'the refcount table' });
     const { snapshots_offset: tableAt } = fields;
     this.addTo(found, { offset: tableAt, length: snapshots.length, what: 'the snapshot table' });
+    const encryption = encryptionHeaderPlace(this.image.extensions);
+    this.addTo(found, { ...encryption, what: 'the encryption header' });
     for (const { l1Offset, l1Entries, name } of snapshots.snapshots) {
       const what = `the L1 table of snapshot "${name}"`;
       this.addTo(found, { offset: l1Offset, length: l1Entries * 8, what });

@@ -1,11 +1,12 @@
 /**
  * The structures of an empty image:
  *
- *   header | refcount table | refcount blocks | L1 table
+ *   header | refcount table | refcount blocks | L1 table | LUKS header
  */
 import { BlockError } from '../../../src/block/errors.ts';
 import { alignUp } from '../../../src/util/sizes.ts';
 import type { NewQcow2 } from './create-options.ts';
+import { CryptMethod } from './encryption.ts';
 import { ExtensionType } from './extensions.ts';
 import { Autoclear, Compatible, FEATURE_KINDS, FEATURES, Incompatible } from './features.ts';
 import { encodeField, MAGIC, V2_LENGTH } from './header.ts';
@@ -25,7 +26,7 @@ export interface NewLayout {
   readonly l1Entries: number;
 }
 
-export function layOut(image: NewQcow2): NewLayout {
+function layOut(image: NewQcow2, luksClusters: number): NewLayout {
   const { clusterSize, refcountBits } = image;
   const span = (clusterSize / (image.extendedL2 ? 16 : 8)) * clusterSize;
   const l1Entries = Math.max(1, Math.ceil(image.size / span));
@@ -34,20 +35,24 @@ export function layOut(image: NewQcow2): NewLayout {
   let blocks = 1;
   for (;;) {
     const tableClusters = Math.ceil((blocks * 8) / clusterSize);
-    const needed = Math.ceil((1 + tableClusters + blocks + l1Clusters) / perBlock);
+    const needed = Math.ceil((1 + tableClusters + blocks + l1Clusters + luksClusters) / perBlock);
     if (needed <= blocks) return { tableClusters, blocks, l1Clusters, l1Entries };
     blocks = needed;
   }
 }
 
 /** The bytes of the whole empty image. */
-export function encodeImage(image: NewQcow2): Buffer {
+export function encodeImage(image: NewQcow2, luks?: Buffer): Buffer {
   const { clusterSize, refcountBits } = image;
-  const layout = layOut(image);
+  const luksClusters = Math.ceil((luks?.length ?? 0) / clusterSize);
+  const layout = layOut(image, luksClusters);
   const { tableClusters, blocks, l1Clusters } = layout;
-  const used = 1 + tableClusters + blocks + l1Clusters;
+  const luksAt = 1 + tableClusters + blocks + l1Clusters;
+  const used = luksAt + luksClusters;
   const bytes = Buffer.alloc(used * clusterSize);
-  encodeHead(image, layout).copy(bytes);
+  const pointer = luks === undefined ? undefined : { offset: luksAt * clusterSize, length: luks.length };
+  encodeHead(image, layout, pointer).copy(bytes);
+  luks?.copy(bytes, luksAt * clusterSize);
   const perBlock = (clusterSize * 8) / refcountBits;
   for (let block = 0; block < blocks; block += 1) {
     const offset = (1 + tableClusters + block) * clusterSize;
@@ -60,8 +65,13 @@ export function encodeImage(image: NewQcow2): Buffer {
 }
 
 /** The first cluster: header, extensions, backing file name. */
-function encodeHead(image: NewQcow2, layout: NewLayout): Buffer {
+function encodeHead(
+  image: NewQcow2,
+  layout: NewLayout,
+  luks: { offset: number; length: number } | undefined,
+): Buffer {
   const extensions = Buffer.concat([
+    ...(luks === undefined ? [] : [encodeExtension(ExtensionType.encryption, pointerTo(luks))]),
     ...extensionsOf(image),
     encodeExtension(ExtensionType.end, Buffer.alloc(0)),
   ]);
@@ -93,6 +103,7 @@ function encodeHeader(
     backing_file_size: name?.size ?? 0,
     cluster_bits: Math.log2(clusterSize),
     size: image.size,
+    crypt_method: CryptMethod[image.encryption ?? 'none'],
     l1_size: layout.l1Entries,
     l1_table_offset: (1 + layout.tableClusters + layout.blocks) * clusterSize,
     refcount_table_offset: clusterSize,
@@ -125,6 +136,13 @@ function extensionsOf(image: NewQcow2): Buffer[] {
   // It is a courtesy, and too long for the header of a 512-byte cluster.
   if (image.version === 3 && image.clusterSize >= 4096) found.push(names);
   return found;
+}
+
+function pointerTo({ offset, length }: { offset: number; length: number }): Buffer {
+  const data = Buffer.alloc(16);
+  writeU64(data, offset, 0);
+  writeU64(data, length, 8);
+  return data;
 }
 
 function encodeExtension(type: number, data: Buffer): Buffer {

@@ -6,6 +6,8 @@ import type { CommonOptions } from '../../../src/block/schema.ts';
 import { buildReader, buildWriter } from './build.ts';
 import { Qcow2Disk } from './disk.ts';
 import type { DiskParts } from './disk.ts';
+import { openEncryption } from './encryption.ts';
+import type { Encryption } from './encryption.ts';
 import { parseExtensions } from './extensions.ts';
 import type { HeaderExtension } from './extensions.ts';
 import { Incompatible } from './features.ts';
@@ -41,7 +43,15 @@ export async function openQcow2(context: OpenContext<Qcow2Options>): Promise<Map
   const writable = decideWritable(context, header);
   const dataFile = await openDataFile(context, header, names);
   await openBacking(context, names);
-  const assembly = { subject, file, dataFile, head, header: new HeaderBlock(file, head.bytes, header) };
+  const encryption = await openEncryption(context, header, head.extensions);
+  const assembly = {
+    subject,
+    file,
+    dataFile,
+    head,
+    header: new HeaderBlock(file, head.bytes, header),
+    encryption,
+  };
   const parts = await assemble(assembly, { options, discard: common.discard, writable });
   const dirty = (header.incompatible_features & Incompatible.dirty) !== 0n;
   if (dirty && parts.writer !== undefined && !options['x-repair']) {
@@ -61,6 +71,7 @@ interface Assembly {
   readonly dataFile: Child | undefined;
   readonly head: Head;
   readonly header: HeaderBlock;
+  readonly encryption: Encryption | undefined;
 }
 
 interface Mode {
@@ -71,7 +82,7 @@ interface Mode {
 
 /** Reads the tables and puts the parts together; writes nothing. */
 async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
-  const { subject, file, dataFile, head, header } = assembly;
+  const { subject, file, dataFile, head, header, encryption } = assembly;
   const { options, writable } = mode;
   const geometry = geometryOf(header.fields, sliceSizeOption(options, subject));
   const image = new Image({
@@ -82,6 +93,7 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
     extensions: head.extensions,
     geometry,
     writable,
+    codec: encryption?.codec,
     hasBacking: () => file.parent.parentNode?.cow !== undefined,
   });
   const sizes = cacheSizes(options, header.fields, {
@@ -91,8 +103,10 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
   });
   const cleanSeconds = options['cache-clean-interval'];
   const snapshots = await readSnapshots(file, header.fields, subject);
-  const info = () => imageInfo(header.fields, head.names, snapshots.snapshots);
-  const rest = { image, snapshots, info, cleanSeconds };
+  const info = () =>
+    imageInfo(header.fields, { ...head.names, encrypt: encryption?.details }, snapshots.snapshots);
+  const wipe = () => encryption?.wipe();
+  const rest = { image, snapshots, info, wipe, cleanSeconds };
   if (!writable) return { ...rest, reader: await buildReader(image, sizes), writer: undefined };
   const policy = {
     request: options['pass-discard-request'] ?? mode.discard === 'unmap',

@@ -1,4 +1,4 @@
-import { bool, choice, integer, optional, size } from '../../../src/block/schema.ts';
+import { bool, choice, integer, optional, size, text } from '../../../src/block/schema.ts';
 import type { OptionEntries, OptionsOf } from '../../../src/block/schema.ts';
 import { alignUp, isPowerOfTwo } from '../../../src/util/sizes.ts';
 import { BlockError } from '../../../src/block/errors.ts';
@@ -21,6 +21,10 @@ export const QCOW2_OPTIONS = {
   'cache-clean-interval': optional(
     integer('Seconds after which unused tables are dropped; 0 keeps them'),
     600,
+  ),
+  'encrypt.format': optional(choice(['aes', 'luks'], 'Encryption that the image has to have')),
+  'encrypt.key-secret': optional(
+    text('Id of the secret that holds the passphrase; the key given when left out'),
   ),
   'x-repair': optional(bool('Open for a repair: the dirty and corrupt bits do not stand in the way'), false),
 } as const satisfies OptionEntries;

@@ -120,7 +120,8 @@ export class Resize {
     const { kind, length } = extent;
     const showsNothing = kind === 'unallocated' && start >= (this.cow?.size ?? 0);
     if (kind === 'zero' || showsNothing) return length;
-    if (kind === 'data' && extent.writable) await this.image.data.writeZeroes(extent.offset, length);
+    const inPlace = kind === 'data' && extent.writable && this.image.codec === undefined;
+    if (inPlace) await this.image.data.writeZeroes(extent.offset, length);
     else await this.copyWithZeroes(start, length);
     return length;
   }
@@ -133,6 +134,7 @@ export class Resize {
       const bytes = Buffer.alloc(place.length);
       await this.readOld(bytes, place.start);
       bytes.fill(0, start - place.start, start - place.start + length);
+      this.image.codec?.encode(bytes, 0, bytes.length, place.start, place.offset);
       await this.image.data.write(bytes, place.offset);
     } catch (error) {
       allocate.abort(place);
@@ -146,11 +148,16 @@ export class Resize {
     for (let at = 0; at < bytes.length;) {
       while (!this.reader.map.tryMap(start + at, bytes.length - at, extent)) await this.image.need.load();
       const piece = bytes.subarray(at, at + extent.length);
-      if (extent.kind === 'data') await this.image.data.read(piece, extent.offset);
+      if (extent.kind === 'data') await this.readData(piece, start + at, extent.offset);
       else if (extent.kind === 'opaque') await this.reader.compressed.read(piece, start + at);
       else if (extent.kind === 'unallocated') await this.cow?.read(piece, start + at);
       at += piece.length;
     }
+  }
+
+  private async readData(bytes: Buffer, offset: number, place: number): Promise<void> {
+    await this.image.data.read(bytes, place);
+    this.image.codec?.decode(bytes, 0, bytes.length, offset, place);
   }
 
   private async shrink(old: number, size: number): Promise<void> {
