@@ -30,10 +30,13 @@ export async function createImage(graph: Graph, image: NewImage): Promise<void> 
   }
   const files: Child[] = [];
   const openNew = async (filename: string): Promise<Child> => {
-    if (fileKind(filename) !== 'block') await createFile(filename, 0, true);
+    const kind = fileKind(filename);
+    if (kind === 'missing') await createFile(filename, 0, false);
     const driverName = graph.setup.protocolFor?.(filename) ?? 'file';
     const child = doorTo(graph, await graph.open({ driver: driverName, filename, discard: 'unmap' }), true);
     files.push(child);
+    // Not before it is locked: it may be the source, or in use by somebody else.
+    if (kind === 'regular') await child.resize(0, true);
     return child;
   };
   try {
