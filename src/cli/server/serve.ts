@@ -1,6 +1,7 @@
 /** The server's side of a mount: takes the request, opens, mounts, says so, and stays until the mount ends. */
 import { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
+import { setFlagsFromString } from 'node:v8';
 import { errnoOf } from '../../block/errors.ts';
 import { openLogFile } from '../../sys/log-file.ts';
 import { nameThisProcess } from '../../sys/processes.ts';
@@ -93,6 +94,7 @@ export async function serveForeground(request: ServeRequest, tellFiles = true): 
 const NAME = 'blockfuse';
 
 async function startServer(request: ServeRequest, warn: (message: string) => void): Promise<Server> {
+  keepMemorySmall();
   nameThisProcess(NAME);
   if (request.logFile !== undefined) {
     logInto(openLogFile(request.logFile));
@@ -149,4 +151,9 @@ function restartWithThreads(): void {
 /** Nothing is left to wait for: a stray handle must not keep the process. */
 function exitWith(code: number): never {
   process.exit(code);
+}
+
+/** Buffers live outside of V8's heap: a young generation that grows with the traffic of slow requests only takes memory. */
+function keepMemorySmall(): void {
+  setFlagsFromString('--semi-space-growth-factor=1');
 }
