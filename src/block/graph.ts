@@ -14,7 +14,7 @@ import type { PermissionPair, Roles } from './permissions.ts';
 import { ALL_PERMISSIONS, Role } from './permissions.ts';
 import { reopenNodes } from './reopen.ts';
 import type { ReopenRequest } from './reopen.ts';
-import { addListed, removeListed, replaceNode, setBacking, setChild } from './rewire.ts';
+import { addListed, moveEdges, removeListed, replaceNode, setBacking, setChild } from './rewire.ts';
 import { DEFAULT_SECRET, Secrets } from './secrets.ts';
 import { OBJECT_TYPES } from './object-types.ts';
 import { applyPermissions } from './transaction.ts';
@@ -258,6 +258,15 @@ export class Graph {
       cache: { direct: common.cacheDirect, 'no-flush': common.cacheNoFlush },
     };
     await this.reopen([{ node, options: { ...options, ...kept } }]);
+  }
+
+  /** Puts a node behind a root door instead of the one that is there; everybody else keeps theirs. */
+  async moveRoot(root: Child, to: Node): Promise<void> {
+    const from = root.node;
+    await this.change([from, to], () => {
+      moveEdges([root], to);
+    });
+    await this.closeUnused(from);
   }
 
   /** Whether the node stays without a parent until `remove`. */

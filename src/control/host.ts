@@ -56,6 +56,8 @@ export interface ExportState {
 export interface ExportHost {
   list(): readonly ExportState[];
   add(options: ExportOptions): Promise<void>;
+  /** The export shows another node from now on; its users notice nothing but the content. */
+  setNode(id: string, node: Node): Promise<void>;
   /** Throws EBUSY, nothing changed, while it is in use, unless `hard`. */
   remove(id: string, hard: boolean): Promise<void>;
 }

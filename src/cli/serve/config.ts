@@ -1,7 +1,7 @@
 /** Files that describe a server: the options of the command line under their names, each a list. */
 import { expandDotted, isTree } from '../../block/options.ts';
 import type { OptionsTree } from '../../block/options.ts';
-import { readTextFile } from '../../sys/user-file.ts';
+import { readTextFile } from '../../sys/text-file.ts';
 import { UsageError } from '../command.ts';
 import type { ServeStep } from '../server/messages.ts';
 import { readStep } from './read-step.ts';

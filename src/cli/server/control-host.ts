@@ -55,6 +55,11 @@ function exportHost({ exports }: Server): ExportHost {
         isShuttingDown,
       })),
     add: (options) => exports.add(exportSpec(options)),
+    setNode: async (id, node) => {
+      const disk = exports.find(id);
+      if (disk === undefined) throw new BlockError('ENOENT', `Export '${id}' is not found`);
+      await disk.setNode(node);
+    },
     remove: async (id, hard) => {
       const disk = exports.find(id);
       if (disk === undefined) throw new BlockError('ENOENT', `Export '${id}' is not found`);

@@ -54,6 +54,14 @@ export class DiskExport {
     return this.child.node;
   }
 
+  /** Shows another node; files of partitions follow. */
+  async setNode(node: Node): Promise<void> {
+    const { size } = this.node;
+    await this.views.close();
+    await this.graph.moveRoot(this.child, node);
+    if (node.size !== size) await this.place?.mounted?.invalidate(this.file);
+  }
+
   /** The kernel may do the I/O itself now: nothing between the file and the host file has to see the bytes. */
   get mayPassThrough(): boolean {
     const { spec, node } = this;

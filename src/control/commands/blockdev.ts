@@ -77,13 +77,16 @@ function change(host: ControlHost): ControlCommand {
   const { graph } = host;
   return defineControlCommand({
     name: 'x-blockdev-change',
-    summary: 'Replaces a child by another node; without node a child that may go is removed',
+    summary:
+      'Replaces the child of a node, or the node of an export; without node a child that may go is removed',
     arguments: {
-      parent: text('Node whose child is changed'),
+      parent: text('Node whose child is changed, or export'),
       child: optional(text('Name of the child')),
       node: optional(text('Node that is to be the child')),
     },
     run: async ({ parent, child, node }) => {
+      const isExport = !graph.nodes.has(parent) && host.exports.list().some(({ id }) => id === parent);
+      if (isExport && node !== undefined) return host.exports.setNode(parent, nodeNamed(graph, node));
       const above = findNode(graph, { 'node-name': parent });
       if (child === undefined && node === undefined)
         throw new CommandError('GenericError', 'Either child or node must be specified');
