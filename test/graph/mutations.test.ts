@@ -17,10 +17,12 @@ import { startContent } from '../helpers/evicting-format.ts';
 import { testGraph } from '../helpers/graph.ts';
 import { verify } from '../helpers/exercise.ts';
 import { Random, rounds, seed } from '../helpers/random.ts';
+import { lockingDriver } from './locking-disk.ts';
 import { changed, DISK, Guest, isRefusal, shape, violations } from './random-graph.ts';
 
 const DRIVERS = [
   rawDriver,
+  lockingDriver,
   nullCoDriver,
   logDriver,
   errorDriver,
@@ -129,6 +131,8 @@ function randomNode(run: Run): Record<string, unknown> {
   return random.pick([
     { driver: 'mem', size: DISK, ...common },
     { driver: 'null-co', size: DISK, ...common },
+    { driver: 'locking', size: DISK, seed: run.made, ...common },
+    { driver: 'raw', file: { driver: 'locking', size: DISK, seed: run.made }, ...common },
     { driver: 'raw', file, ...common },
     { driver: 'evicting', size: DISK, 'has-backing': true, file, backing, ...common },
     { ...randomFilter(run), file, ...common },

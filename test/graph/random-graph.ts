@@ -10,6 +10,7 @@ import { refuseRoles } from '../../src/block/roles.ts';
 import { cumulative } from '../../src/block/transaction.ts';
 import { ModelDisk, difference } from '../helpers/model-disk.ts';
 import type { Random } from '../helpers/random.ts';
+import { LockingDisk } from './locking-disk.ts';
 
 export const DISK = 65536;
 
@@ -53,9 +54,18 @@ export function violations(graph: Graph): string[] {
       if (node.readOnly && (edge.used & ~Permission.consistentRead) !== 0)
         wrong.push(`${node.name} is written to`);
     }
-    wrong.push(...childViolations(graph, node));
+    wrong.push(...childViolations(graph, node), ...lockViolations(node));
   }
   return wrong;
+}
+
+/** Locks are exactly those of the permissions in force. */
+function lockViolations(node: Node): string[] {
+  const { impl } = node;
+  if (!(impl instanceof LockingDisk)) return [];
+  const { used, shared } = cumulative(node);
+  if (impl.pending === 0 && impl.held.used === used && impl.held.shared === shared) return [];
+  return [`${node.name} holds locks for ${impl.held.used}/${impl.held.shared}, wanted ${used}/${shared}`];
 }
 
 function childViolations(graph: Graph, node: Node): string[] {
