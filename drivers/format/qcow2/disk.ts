@@ -29,6 +29,7 @@ export interface DiskParts {
   /** Overwrites the keys of an encrypted image: nothing of it is read or written afterwards. */
   readonly wipe: () => void;
   readonly cleanSeconds: number;
+  readonly changeBacking: (filename: string | undefined, format: string | undefined) => Promise<void>;
 }
 
 /** Puts the parts together anew for other options, from what is on disk. */
@@ -124,6 +125,15 @@ export class Qcow2Disk implements MappingDriver {
 
   async resize(size: number, shrink: boolean): Promise<void> {
     await new Resize(this.image, this.reader, this.requireWriter()).run(size, shrink);
+  }
+
+  async makeEmpty(): Promise<void> {
+    await new Resize(this.image, this.reader, this.requireWriter()).makeEmpty();
+  }
+
+  async changeBacking(filename: string | undefined, format: string | undefined): Promise<void> {
+    await this.requireWriter().writeback.flush();
+    await this.parts.changeBacking(filename, format);
   }
 
   /** With nothing else using the disk. */

@@ -26,10 +26,21 @@ export class HeaderBlock {
     return run;
   }
 
-  private async write(changes: Partial<Header>): Promise<void> {
+  /** The same for the whole first cluster: `rest` is what follows the header, up to the end of the cluster. */
+  replace(changes: Partial<Header>, rest: Buffer): Promise<void> {
+    const run = this.last.then(() => this.write(changes, rest));
+    this.last = run.catch(() => {});
+    return run;
+  }
+
+  get length(): number {
+    return this.bytes.length;
+  }
+
+  private async write(changes: Partial<Header>, rest?: Buffer): Promise<void> {
     const next = Buffer.from(this.bytes);
     for (const [name, value] of Object.entries(changes)) encodeField(next, name as HeaderFieldName, value);
-    await this.file.write(next, 0);
+    await this.file.write(rest === undefined ? next : Buffer.concat([next, rest]), 0);
     next.copy(this.bytes);
     this.fieldValues = { ...this.fieldValues, ...changes };
     await this.file.flush();

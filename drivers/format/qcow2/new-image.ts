@@ -145,7 +145,8 @@ function pointerTo({ offset, length }: { offset: number; length: number }): Buff
   return data;
 }
 
-function encodeExtension(type: number, data: Buffer): Buffer {
+/** As it stands in the first cluster: type, length, padded data. */
+export function encodeExtension(type: number, data: Buffer): Buffer {
   const bytes = Buffer.alloc(8 + alignUp(data.length, 8));
   bytes.writeUInt32BE(type, 0);
   bytes.writeUInt32BE(data.length, 4);

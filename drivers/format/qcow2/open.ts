@@ -12,6 +12,7 @@ import { parseExtensions } from './extensions.ts';
 import type { HeaderExtension } from './extensions.ts';
 import { Incompatible } from './features.ts';
 import { geometryOf } from './geometry.ts';
+import { changeBackingName } from './change-backing.ts';
 import { checkHeader, checkHeaderBasics } from './header-check.ts';
 import { HeaderBlock } from './header-block.ts';
 import { decodeHeader, V2_LENGTH } from './header.ts';
@@ -29,8 +30,8 @@ const FIRST_READ = 4096;
 
 interface Head {
   readonly header: Header;
-  readonly extensions: readonly HeaderExtension[];
-  readonly names: NamesInImage;
+  extensions: readonly HeaderExtension[];
+  names: NamesInImage;
   readonly bytes: Buffer;
 }
 
@@ -106,7 +107,12 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
   const info = () =>
     imageInfo(header.fields, { ...head.names, encrypt: encryption?.details }, snapshots.snapshots);
   const wipe = () => encryption?.wipe();
-  const rest = { image, snapshots, info, wipe, cleanSeconds };
+  const changeBacking = async (backing: string | undefined, backingFormat: string | undefined) => {
+    const name = { filename: backing, format: backingFormat };
+    head.extensions = await changeBackingName(image, head.extensions, name);
+    head.names = { ...head.names, backing, backingFormat };
+  };
+  const rest = { image, snapshots, info, wipe, cleanSeconds, changeBacking };
   if (!writable) return { ...rest, reader: await buildReader(image, sizes), writer: undefined };
   const policy = {
     request: options['pass-discard-request'] ?? mode.discard === 'unmap',

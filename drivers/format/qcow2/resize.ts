@@ -34,6 +34,14 @@ export class Resize {
     if (image.rawData) await image.data.resize(size, shrink);
   }
 
+  /** Contract: MappingDriver.makeEmpty. */
+  async makeEmpty(): Promise<void> {
+    const { image, writer } = this;
+    while (!image.tryPrepare()) await image.need.load();
+    await this.dropRange(0, alignUp(image.size, image.geometry.clusterSize));
+    await writer.writeback.flush();
+  }
+
   private refuse(size: number, shrink: boolean): void {
     const { image } = this;
     const { fields } = image.header;
