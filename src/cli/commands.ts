@@ -1,6 +1,7 @@
 import { attachCommand, detachCommand } from './attach.ts';
 import { checkCommand } from './check.ts';
 import type { Command } from './command.ts';
+import { commitCommand } from './commit.ts';
 import { compareCommand } from './compare.ts';
 import { convertCommand } from './convert.ts';
 import { createCommand } from './create.ts';
@@ -9,6 +10,7 @@ import { infoCommand } from './info.ts';
 import { listCommand } from './list.ts';
 import { mapCommand } from './map.ts';
 import { mountCommand } from './mount.ts';
+import { rebaseCommand } from './rebase.ts';
 import { resizeCommand } from './resize.ts';
 import { serveCommand } from './serve.ts';
 import { unmountCommand } from './unmount.ts';
@@ -27,6 +29,8 @@ export const COMMANDS: readonly Command[] = [
   checkCommand,
   convertCommand,
   compareCommand,
+  commitCommand,
+  rebaseCommand,
   resizeCommand,
   formatsCommand,
 ];

@@ -27,8 +27,7 @@ export async function copyDisk(source: Child, target: Child, options: CopyOption
   let done = 0;
   const copy = async (segment: Segment): Promise<void> => {
     signal?.throwIfAborted();
-    if (segment.depth < depth && (segment.allocated || depth === Infinity))
-      await copySegment(segment, source, target, options);
+    if (segment.depth < depth) await copySegment(segment, source, target, options);
     done += segment.length;
     options.progress?.(done, total);
   };

@@ -1,4 +1,5 @@
 import type { Child } from '../block/child.ts';
+import { isZero } from '../block/zero.ts';
 import { inParallel, segments } from './segments.ts';
 import type { JobControl, Segment } from './segments.ts';
 
@@ -35,5 +36,7 @@ async function copyDifference(
   const after = Buffer.alloc(length);
   await previous?.read(before, offset);
   await next?.read(after, offset);
-  if (!before.equals(after)) await overlay.write(before, offset);
+  if (before.equals(after)) return;
+  if (isZero(before, 0, length)) await overlay.writeZeroes(offset, length);
+  else await overlay.write(before, offset);
 }
