@@ -1,5 +1,12 @@
 const SUFFIXES: Readonly<Record<string, number>> = {
-  '': 1, b: 1, k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40, p: 2 ** 50, e: 2 ** 60,
+  '': 1,
+  b: 1,
+  k: 2 ** 10,
+  m: 2 ** 20,
+  g: 2 ** 30,
+  t: 2 ** 40,
+  p: 2 ** 50,
+  e: 2 ** 60,
 };
 
 /** Bytes of a text such as `65536`, `64k`, `1.5G`; undefined when it is not a size or not a whole number of bytes. */
