@@ -104,5 +104,6 @@ export const rawDriver = defineDriver({
   open,
   createOptions: CREATE_OPTIONS,
   create,
+  measure: ({ size: bytes }) => Promise.resolve({ required: bytes, fullyAllocated: bytes }),
   childPermissions: (_name, _roles, parent) => parent,
 });

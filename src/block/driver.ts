@@ -247,6 +247,21 @@ export interface CreateContext<Options> {
   describe?(filename: string, format: string | undefined): Promise<ImageInfo>;
 }
 
+/** An image that is not made, only measured. */
+export interface MeasureContext {
+  readonly options: Readonly<Record<string, unknown>>;
+  /** Bytes of the disk. */
+  readonly size: number;
+  /** Bytes of the units that hold data in what would be converted; 0 for an empty disk. */
+  dataBytes(unit: number): Promise<number>;
+}
+
+export interface ImageMeasure {
+  /** Bytes of the file after a conversion, and with every part of the disk written. */
+  readonly required: number;
+  readonly fullyAllocated: number;
+}
+
 export interface CheckOptions {
   readonly repair: 'none' | 'leaks' | 'all';
   progress?(done: number, total: number): void;
@@ -311,6 +326,7 @@ export interface Driver<Entries extends OptionEntries = OptionEntries> {
   readonly createOptions?: OptionEntries;
   create?(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void>;
   check?(open: OpenDriver, options: CheckOptions): Promise<CheckResult>;
+  measure?(context: MeasureContext): Promise<ImageMeasure>;
 }
 
 /** Declares a driver; its option types follow from the schema. The result goes into the list of drivers/index.ts. */

@@ -9,6 +9,7 @@ import { formatsCommand } from './formats.ts';
 import { infoCommand } from './info.ts';
 import { listCommand } from './list.ts';
 import { mapCommand } from './map.ts';
+import { measureCommand } from './measure.ts';
 import { mountCommand } from './mount.ts';
 import { rebaseCommand } from './rebase.ts';
 import { resizeCommand } from './resize.ts';
@@ -32,5 +33,6 @@ export const COMMANDS: readonly Command[] = [
   commitCommand,
   rebaseCommand,
   resizeCommand,
+  measureCommand,
   formatsCommand,
 ];

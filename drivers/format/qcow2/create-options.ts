@@ -48,8 +48,10 @@ export interface NewQcow2 {
 const L1_MAX = 32 * 1024 * 1024;
 const BACKING_NAME_MAX = 1023;
 
+type Wanted = Pick<CreateContext<Readonly<Record<string, unknown>>>, 'options' | 'size' | 'subject'>;
+
 /** The options, checked against each other. */
-export function newImageOptions(context: CreateContext<Readonly<Record<string, unknown>>>): NewQcow2 {
+export function newImageOptions(context: Wanted): NewQcow2 {
   const { subject } = context;
   const given = takeDeclared({ ...context.options }, CREATE_OPTIONS, `"${subject}"`);
   const name = (key: string): string | undefined => {

@@ -5,6 +5,7 @@ import { createQcow2 } from './create.ts';
 import { CREATE_OPTIONS } from './create-options.ts';
 import { Qcow2Disk } from './disk.ts';
 import { MAGIC } from './header.ts';
+import { measureQcow2 } from './measure.ts';
 import { openQcow2 } from './open.ts';
 import { QCOW2_OPTIONS } from './options.ts';
 
@@ -36,6 +37,7 @@ export const qcow2Driver = defineDriver({
   open: openQcow2,
   createOptions: CREATE_OPTIONS,
   create: createQcow2,
+  measure: measureQcow2,
   check: (open, options) => {
     if (open instanceof Qcow2Disk) return open.check(options);
     return Promise.reject(new BlockError('EINVAL', 'Cannot check: not an open qcow2 image'));

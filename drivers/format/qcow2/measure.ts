@@ -1,0 +1,32 @@
+import type { ImageMeasure, MeasureContext } from '../../../src/block/driver.ts';
+import { alignUp } from '../../../src/util/sizes.ts';
+import { newImageOptions } from './create-options.ts';
+import type { NewQcow2 } from './create-options.ts';
+
+/** Bytes of the file of an image with all tables, and as much data as the source has or can have. */
+export async function measureQcow2(context: MeasureContext): Promise<ImageMeasure> {
+  const image = newImageOptions({ ...context, subject: 'new image' });
+  const data = alignUp(image.size, image.clusterSize);
+  const tables = tableBytes(image, data);
+  const fullyAllocated = tables + data;
+  const whole =
+    image.backingFile !== undefined || image.preallocation === 'full' || image.preallocation === 'falloc';
+  const required = whole ? fullyAllocated : tables + (await context.dataBytes(image.clusterSize));
+  return { required, fullyAllocated };
+}
+
+/** Header, L1 and L2 tables for all of the disk, and refcounts for those, for the data and for themselves. */
+function tableBytes({ clusterSize, extendedL2, refcountBits }: NewQcow2, data: number): number {
+  const clusters = data / clusterSize;
+  const tables = Math.ceil(clusters / (clusterSize / (extendedL2 ? 16 : 8)));
+  const directory = Math.ceil((tables * 8) / clusterSize);
+  const counted = 1 + tables + directory + clusters;
+  const perBlock = (clusterSize * 8) / refcountBits;
+  let own = 0;
+  for (;;) {
+    const blocks = Math.ceil((counted + own) / perBlock);
+    const needed = blocks + Math.ceil((blocks * 8) / clusterSize);
+    if (needed === own) return (1 + tables + directory + own) * clusterSize;
+    own = needed;
+  }
+}

@@ -1,0 +1,36 @@
+import { bool, optional, size, text } from '../block/schema.ts';
+import { defineCommand, UsageError } from './command.ts';
+import { IMAGE_OPTIONS } from './image-arguments.ts';
+import { parseKeyValues } from './key-values.ts';
+import { print, printJson } from './output.ts';
+
+export const measureCommand = defineCommand({
+  name: 'measure',
+  summary: 'Tell how large the file of an image would get',
+  description: [
+    'For the content of an image, or for an empty disk of --size. "required" is what convert would write, ' +
+      '"fully allocated" what it can grow to. Known for raw and qcow2.',
+  ],
+  arguments: [{ name: 'image', summary: 'Image that would be converted', optional: true }],
+  options: {
+    ...IMAGE_OPTIONS,
+    'target-format': { schema: optional(text('Format to measure for'), 'raw'), value: 'name', short: 'O' },
+    'target-options': { schema: optional(text('Options of that format: key=value,...')), value: 'list' },
+    size: { schema: optional(size('Size of an empty disk, instead of an image')), value: 'bytes' },
+    snapshot: { schema: optional(text('Internal snapshot to measure')), value: 'name', short: 'l' },
+    json: {
+      schema: optional(bool('Print JSON, in the shape of "qemu-img measure --output=json"'), false),
+    },
+  },
+  examples: [{ command: 'blockfuse measure -O qcow2 disk.vmdk', text: 'Before a conversion' }],
+  run: async ({ arguments: [image], options }) => {
+    if ((image === undefined) === (options.size === undefined))
+      throw new UsageError('either an image or --size must be given');
+    const { measureImage } = await import('./measure-image.ts');
+    const createOptions = parseKeyValues(options['target-options'] ?? '');
+    const result = await measureImage(image, { ...options, createOptions });
+    if (options.json) printJson({ required: result.required, 'fully-allocated': result.fullyAllocated });
+    else print(`required size: ${result.required}\nfully allocated size: ${result.fullyAllocated}`);
+    return 0;
+  },
+});
