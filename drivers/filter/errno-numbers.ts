@@ -28,6 +28,7 @@ const NAMES: Readonly<Record<number, ErrnoCode>> = {
   116: 'ESTALE',
   122: 'EDQUOT',
   123: 'ENOMEDIUM',
+  126: 'ENOKEY',
   125: 'ECANCELED',
 };
 

@@ -32,6 +32,7 @@ export type ErrnoCode =
   | 'ECONNRESET'
   | 'EHOSTUNREACH'
   | 'ENOMEDIUM'
+  | 'ENOKEY'
   | 'ESTALE'
   | 'EPIPE'
   | 'EINTR';

@@ -104,7 +104,7 @@ export class Graph {
     const secret = this.secrets.get(name) ?? this.objects.get(name)?.secret;
     if (secret !== undefined) return secret;
     const refuse = (why: string): never => {
-      throw new BlockError('EACCES', `Cannot unlock "${subject}": ${why}`);
+      throw new BlockError('ENOKEY', `Cannot unlock "${subject}": ${why}`);
     };
     if (id !== undefined) return refuse(`there is no secret with id "${id}"`);
     if (this.setup.openLocked === true) return undefined;

@@ -28,7 +28,7 @@ export async function checkImage(
   values: ImageValues,
   repair: CheckOptions['repair'],
 ): Promise<ImageCheck> {
-  return withGraph(values, async (graph) => {
+  const check = async (graph: Graph): Promise<ImageCheck> => {
     const node = await openForCheck(graph, image, values, repair !== 'none');
     const format = node.driver.name;
     if (node.driver.check === undefined) {
@@ -46,7 +46,8 @@ export async function checkImage(
     } finally {
       progress.end();
     }
-  });
+  };
+  return withGraph(values, check, true);
 }
 
 /** A format whose damaged images are refused or mended when opened has an option against that. */

@@ -4,6 +4,7 @@ import { defineCommand, UsageError } from './command.ts';
 import { IMAGE_OPTIONS } from './image-arguments.ts';
 import { printJson } from './output.ts';
 import { parseKeyValues } from './key-values.ts';
+import { SECRET_OPTIONS } from './secrets.ts';
 
 export const createCommand = defineCommand({
   name: 'create',
@@ -26,6 +27,7 @@ export const createCommand = defineCommand({
     'backing-format': { schema: optional(text('Format of the backing file')), value: 'name', short: 'F' },
     options: { schema: optional(text('Options of the format: key=value,...')), value: 'list', short: 'O' },
     follow: IMAGE_OPTIONS.follow,
+    ...SECRET_OPTIONS,
     json: { schema: optional(bool('Print what was made as JSON'), false) },
   },
   examples: [
@@ -38,7 +40,7 @@ export const createCommand = defineCommand({
   ],
   run: async ({ arguments: [image = '', sizeText], options }) => {
     const { createNewImage } = await import('./create-command.ts');
-    const values = { format: undefined, 'force-share': false, follow: options.follow };
+    const values = { ...options, format: undefined, 'force-share': false, follow: options.follow };
     const made = await createNewImage(values, {
       image,
       size: sizeText === undefined ? undefined : readSize(sizeText),

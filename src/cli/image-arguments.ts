@@ -4,6 +4,8 @@ import { bool, choice, optional, text } from '../block/schema.ts';
 import type { GatePolicy } from '../block/gate.ts';
 import type { Options, OptionValues } from './command.ts';
 import { UsageError } from './command.ts';
+import { SECRET_OPTIONS } from './secrets.ts';
+import type { SecretValues } from './secrets.ts';
 
 export const IMAGE_ARGUMENT = {
   name: 'image',
@@ -34,9 +36,10 @@ export const IMAGE_OPTIONS = {
     ),
     value: 'where',
   },
+  ...SECRET_OPTIONS,
 } as const satisfies Options;
 
-export type ImageValues = OptionValues<typeof IMAGE_OPTIONS>;
+export type ImageValues = Omit<OptionValues<typeof IMAGE_OPTIONS>, keyof SecretValues> & SecretValues;
 
 /** The image as a node's options. `resolve` makes file names independent of where the user stands, if need be. */
 export function imageTree(

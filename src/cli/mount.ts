@@ -15,6 +15,8 @@ import {
 } from './image-arguments.ts';
 import { parseKeyValues } from './key-values.ts';
 import { nodeNameFor } from './node-name.ts';
+import { encoded, readSecrets } from './secrets.ts';
+import type { SecretValues } from './secrets.ts';
 import { print, printJson } from './output.ts';
 import type { ServeRequest } from './server/messages.ts';
 
@@ -75,7 +77,7 @@ const OPTIONS = {
   json: { schema: optional(bool('Print what was mounted, or the error, as JSON'), false) },
 } as const satisfies Options;
 
-type MountValues = OptionValues<typeof OPTIONS>;
+type MountValues = Omit<OptionValues<typeof OPTIONS>, keyof SecretValues> & SecretValues;
 
 export const mountCommand = defineCommand({
   name: 'mount',
@@ -102,11 +104,13 @@ export const mountCommand = defineCommand({
     { command: 'blockfuse mount -U vm.qcow2 /mnt/vm', text: 'Look at the disk of a VM that runs' },
   ],
   run: async ({ arguments: [image = '', mountpoint = ''], options, mountWords }) => {
-    const request = serveRequest(image, mountpoint, options, mountWords);
     if (options.foreground) {
-      const { serveForeground } = await import('./server/serve.ts');
-      return serveForeground(request);
+      const { restartWithThreads, serveForeground } = await import('./server/serve.ts');
+      // Before the keys are read: a descriptor gives them once.
+      restartWithThreads();
+      return serveForeground(serveRequest(image, mountpoint, options, mountWords));
     }
+    const request = serveRequest(image, mountpoint, options, mountWords);
     const { launchServer } = await import('./server/launch.ts');
     const { mounts, pid } = await launchServer(request);
     const [mount] = mounts;
@@ -161,6 +165,7 @@ function serveRequest(
       { kind: 'blockdev', options },
       { kind: 'export', spec },
     ],
+    secrets: readSecrets(values).map(encoded),
     gate: gatePolicy(values),
     endsWithLastExport: true,
     cwd: '/',

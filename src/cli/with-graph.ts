@@ -6,15 +6,20 @@ import { gatePolicy, imageTree } from './image-arguments.ts';
 import type { ImageValues } from './image-arguments.ts';
 import { makeGraph } from './open-graph.ts';
 import { complain } from './output.ts';
+import { addSecrets, askSecret } from './secrets.ts';
 
-/** Runs `use` with an empty graph and closes whatever is open in it; an error of that close is the command's error. */
+/** Runs `use` with an empty graph and closes whatever is open in it; an error of that close is the command's error.
+ * @param openLocked the content of the images is not needed, only their tables */
 export async function withGraph<Result>(
   values: ImageValues,
   use: (graph: Graph) => Promise<Result>,
+  openLocked = false,
 ): Promise<Result> {
-  const graph = makeGraph(gatePolicy(values), (message) => {
+  const warn = (message: string): void => {
     complain(`warning: ${message}`);
-  });
+  };
+  const graph = makeGraph(gatePolicy(values), warn, { askSecret, openLocked });
+  addSecrets(graph, values);
   let result: Result;
   try {
     result = await use(graph);

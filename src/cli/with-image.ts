@@ -5,21 +5,24 @@ import { gatePolicy, imageTree } from './image-arguments.ts';
 import type { ImageValues } from './image-arguments.ts';
 import { makeGraph } from './open-graph.ts';
 import { complain } from './output.ts';
+import { addSecrets } from './secrets.ts';
 
 export interface OpenImage {
   readonly node: Node;
   readonly child: Child;
 }
 
-/** Opens an image for reading while `use` runs, and closes it whatever comes. */
+/** Opens an image for a look at what it is (locked, when it is encrypted and no key is given) while `use` runs, and closes it whatever comes. */
 export async function withImage<Result>(
   image: string,
   values: ImageValues,
   use: (open: OpenImage) => Promise<Result>,
 ): Promise<Result> {
-  const graph = makeGraph(gatePolicy(values), (message) => {
+  const warn = (message: string): void => {
     complain(`warning: ${message}`);
-  });
+  };
+  const graph = makeGraph(gatePolicy(values), warn, { openLocked: true });
+  addSecrets(graph, values);
   try {
     const node = await graph.open({ ...imageTree(image, values), 'read-only': true });
     const child = graph.attachRoot(node, {

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { fileError } from './libc.ts';
 
-/** The bytes of a file that holds a passphrase or key. */
-export function readSecretFile(path: string): Buffer {
+/** The bytes of a file, or of a descriptor of this process, that holds a passphrase or key. */
+export function readSecretFile(path: string | number): Buffer {
   try {
     return readFileSync(path);
   } catch (error) {

@@ -3,6 +3,8 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { Duplex } from 'node:stream';
+import { DEFAULT_SECRET } from '../../block/secrets.ts';
+import { askSecret, encoded } from '../secrets.ts';
 import { BlockError, errnoOf } from '../../block/errors.ts';
 import type { ErrnoCode } from '../../block/errors.ts';
 import { discardServerLog, openServerLog } from '../../sys/running-servers.ts';
@@ -18,6 +20,18 @@ type Failed = Extract<ServeReport, { type: 'failed' }>;
 
 /** Resolves when the disk can be read; rejects with what the server says, which has ended by then. */
 export async function launchServer(request: ServeRequest): Promise<Ready> {
+  try {
+    return await launch(request);
+  } catch (error) {
+    // The server has no terminal to ask at.
+    if (errnoOf(error) !== 'ENOKEY' || request.secrets?.some(({ id }) => id === DEFAULT_SECRET) === true)
+      throw error;
+    const key = { id: DEFAULT_SECRET, bytes: await askSecret(request.words[0] ?? 'image') };
+    return launch({ ...request, secrets: [...(request.secrets ?? []), encoded(key)] });
+  }
+}
+
+async function launch(request: ServeRequest): Promise<Ready> {
   const log = openServerLog();
   const { steps, handed } = handOver(request.steps);
   // The arguments after the first are for people who read the list of processes.

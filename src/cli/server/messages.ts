@@ -64,6 +64,8 @@ export interface ServeRequest {
   /** Arguments that the list of processes shows. */
   readonly words: readonly string[];
   readonly steps: readonly ServeStep[];
+  /** Keys of encrypted images, base64: they travel over the pipe, never in arguments or the environment. */
+  readonly secrets?: readonly { readonly id: string; readonly data: string }[] | undefined;
   readonly gate: Pick<GatePolicy, 'follow'>;
   readonly drivers?: DriverLists | undefined;
   /** Where relative file names begin until the server is ready; "/" afterwards. */

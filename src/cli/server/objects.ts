@@ -11,7 +11,7 @@ const SECRET_OPTIONS = {
   format: optional(choice(['raw', 'base64'], 'How it is given'), 'raw'),
 } as const;
 
-const secretType: ObjectType = {
+export const SECRET_TYPE: ObjectType = {
   name: 'secret',
   summary: 'A passphrase or key for encrypted images',
   options: SECRET_OPTIONS,
@@ -37,7 +37,7 @@ const iothreadType: ObjectType = {
   create: (id) => plainObject('iothread', id, {}),
 };
 
-export const SERVER_OBJECT_TYPES: readonly ObjectType[] = [...OBJECT_TYPES, secretType, iothreadType];
+export const SERVER_OBJECT_TYPES: readonly ObjectType[] = [...OBJECT_TYPES, SECRET_TYPE, iothreadType];
 
 function plainObject(type: string, id: string, properties: Readonly<Record<string, unknown>>): GraphObject {
   return {

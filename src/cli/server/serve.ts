@@ -3,6 +3,8 @@ import { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { setFlagsFromString } from 'node:v8';
 import { errnoOf } from '../../block/errors.ts';
+import type { GraphSetup } from '../../block/graph.ts';
+import { askSecret } from '../secrets.ts';
 import { openLogFile } from '../../sys/log-file.ts';
 import { nameThisProcess } from '../../sys/processes.ts';
 import { directDebug } from '../debug-output.ts';
@@ -74,11 +76,12 @@ class Launcher {
 
 /** In the process of the command, until the mount ends. */
 export async function serveForeground(request: ServeRequest, tellFiles = true): Promise<number> {
-  if (process.env[THREADS] === undefined) restartWithThreads();
+  restartWithThreads();
   const manager = ServiceManager.fromEnvironment();
-  const server = await startServer(request, (message) => {
+  const warn = (message: string): void => {
     complain(`warning: ${message}`);
-  });
+  };
+  const server = await startServer(request, warn, askSecret);
   const { mounts } = server.exports;
   if (manager !== undefined) {
     server.ending = once(() => {
@@ -93,7 +96,11 @@ export async function serveForeground(request: ServeRequest, tellFiles = true): 
 /** The name by which `ps` and other programs' messages about locks know a server. */
 const NAME = 'blockfuse';
 
-async function startServer(request: ServeRequest, warn: (message: string) => void): Promise<Server> {
+async function startServer(
+  request: ServeRequest,
+  warn: (message: string) => void,
+  ask?: GraphSetup['askSecret'],
+): Promise<Server> {
   keepMemorySmall();
   nameThisProcess(NAME);
   if (request.logFile !== undefined) {
@@ -101,7 +108,7 @@ async function startServer(request: ServeRequest, warn: (message: string) => voi
     directDebug();
   }
   const signals = new EarlySignals();
-  const server = await Server.start(request, warn);
+  const server = await Server.start(request, warn, ask);
   if (signals.end()) void server.end(true).catch(() => undefined);
   process.on('unhandledRejection', complainInternal);
   // What is in memory is written back as far as it goes: better than to die with it.
@@ -143,7 +150,8 @@ function complainInternal(error: unknown): void {
 }
 
 /** The size of libuv's thread pool is decided by the environment that a process starts with. */
-function restartWithThreads(): void {
+export function restartWithThreads(): void {
+  if (process.env[THREADS] !== undefined) return;
   const [program, argv] = selfCommand(process.argv.slice(2));
   process.execve?.(program, [program, ...argv], serverEnvironment());
 }

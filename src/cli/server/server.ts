@@ -54,7 +54,11 @@ export class Server {
   private failure: unknown;
   private finish: (code: number) => void = () => undefined;
 
-  private constructor(request: ServeRequest, warn: (message: string) => void) {
+  private constructor(
+    request: ServeRequest,
+    warn: (message: string) => void,
+    askSecret: GraphSetup['askSecret'],
+  ) {
     this.request = request;
     const event: GraphSetup['event'] & object = (name, data) => {
       this.emit(name, data);
@@ -63,6 +67,7 @@ export class Server {
       event,
       objectTypes: SERVER_OBJECT_TYPES,
       refuseDriver: driverLists(request.drivers),
+      ...(askSecret === undefined ? {} : { askSecret }),
     });
     this.jobs = new Jobs(({ id, status }) => {
       event('JOB_STATUS_CHANGE', { status, id });
@@ -101,8 +106,13 @@ export class Server {
   }
 
   /** Does all the steps and makes the server known. Rejects with nothing left behind. */
-  static async start(request: ServeRequest, warn: (message: string) => void): Promise<Server> {
-    const server = new Server(request, warn);
+  static async start(
+    { secrets, ...request }: ServeRequest,
+    warn: (message: string) => void,
+    ask?: GraphSetup['askSecret'],
+  ): Promise<Server> {
+    const server = new Server(request, warn, ask);
+    for (const { id, data } of secrets ?? []) server.graph.secrets.add(id, Buffer.from(data, 'base64'));
     try {
       for (const step of request.steps) await server.apply(step);
       await server.announce();
