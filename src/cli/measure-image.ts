@@ -36,6 +36,7 @@ export async function measureImage(
 }
 
 function measurer(driver: Driver | undefined, format: string): NonNullable<Driver['measure']> {
-  if (driver?.measure !== undefined) return driver.measure;
+  const measure = driver?.measure?.bind(driver);
+  if (measure !== undefined) return measure;
   throw new BlockError('ENOTSUP', `Cannot measure for format "${format}": only raw and qcow2 can be`);
 }

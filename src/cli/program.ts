@@ -114,7 +114,7 @@ async function runCommand(
 function readOptions(command: Command, given: Readonly<Record<string, unknown>>): OptionValues<Options> {
   const values: Record<string, unknown> = {};
   for (const [name, option] of Object.entries(command.options)) {
-    const value = given[camelCase(name)] ?? given[name];
+    const value = given[camelCase(name)] ?? given[name] ?? negated(name, given);
     const result = v.safeParse(option.schema, value);
     if (!result.success)
       throw new UsageError(`option --${name} is ${JSON.stringify(value)}, ${result.issues[0].message}`);
@@ -122,6 +122,10 @@ function readOptions(command: Command, given: Readonly<Record<string, unknown>>)
   }
   return values;
 }
+
+/** The parser takes `--no-x` for the negation of an option `x`, which is true unless it is given. */
+const negated = (name: string, given: Readonly<Record<string, unknown>>): true | undefined =>
+  name.startsWith('no-') && given[camelCase(name.slice('no-'.length))] === false ? true : undefined;
 
 /** How commander names the value of a long option. */
 const camelCase = (name: string): string =>
