@@ -166,8 +166,13 @@ export interface SnapshotCapability {
   /** The disk becomes what it was then. */
   apply(idOrName: string): Promise<void>;
   delete(idOrName: string): Promise<void>;
-  /** The disk as it was then, read-only. */
-  view(idOrName: string): Promise<MappingDriver>;
+  /**
+   * The disk as it was then, read-only; it goes on being that while the disk is written and other snapshots come and go.
+   * While it is open `delete` of that snapshot rejects with EBUSY. Where nothing is allocated the backing child of the disk
+   * shows through.
+   * @param user who has it, in words, for that refusal
+   */
+  view(idOrName: string, user?: string): Promise<MappingDriver>;
 }
 
 /** A length-preserving transformation of stored data, in units of `unit` bytes of the node's address space. */
@@ -209,6 +214,8 @@ export interface OpenContext<Options> {
   givenChild(name: string): Child | null | undefined;
   /** The child from the user's options where given (null: none), else the file that the image names, through the gate. */
   openNamed(name: string, reference: ImageReference): Promise<Child | undefined>;
+  /** Takes a node that is open already as a child. */
+  attach(name: string, roles: Roles, node: Node): Child;
   /** The object of that type and id (`--object throttle-group,id=...`). */
   object(type: string, id: string): GraphObject;
   /** The content of a file of settings that the user names (never one that an image names). */

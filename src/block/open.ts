@@ -231,6 +231,7 @@ export class Opener {
       },
       givenChild: (wanted) => children.get(wanted) ?? (peek(tree, wanted) === null ? null : undefined),
       openNamed: (wanted, reference) => this.openNamed(opening, wanted, reference),
+      attach: (wanted, roles, node) => this.attach(opening, wanted, roles, node),
       object: (type, id) => this.graph.object(type, id, name),
       readText: (filename) => this.graph.readText(filename, subject),
       event: (event, data) => {
