@@ -73,6 +73,11 @@ export class Allocator {
     return true;
   }
 
+  /** No cluster below this one is free. */
+  get lowestFree(): number {
+    return this.hint;
+  }
+
   /** A cluster's refcount became 0. */
   freed(cluster: number): void {
     this.hint = Math.min(this.hint, cluster);

@@ -26,6 +26,9 @@ import { Writeback } from './writeback.ts';
 import { StandardZero } from './zero.ts';
 import { ExtendedZero } from './zero-extended.ts';
 
+const VIEW_CACHE_BYTES = 2 * 1024 * 1024;
+const VIEW_SLICES_MIN = 64;
+
 export interface Reader {
   readonly l1: L1Table;
   readonly l2: L2Cache;
@@ -47,16 +50,33 @@ export interface Writer {
   readonly housekeeping: Housekeeping;
 }
 
-/** An image that is only read: nothing ever is dirty. */
-export async function buildReader(image: Image, sizes: CacheSizes): Promise<Reader> {
-  const l1 = await readL1(image);
-  return readerOf(image, l1, sizes, () => Promise.resolve());
+/**
+ * An image that is only read: nothing ever is dirty.
+ * @param l1 the L1 table of a snapshot; the active one when left out
+ */
+export async function buildReader(image: Image, sizes: CacheSizes, l1?: Buffer): Promise<Reader> {
+  const table = l1 === undefined ? await readL1(image) : new L1Table(image, l1, 0);
+  return readerOf(image, table, sizes, () => Promise.resolve());
+}
+
+/** A snapshot of an image that is open; its tables do not change. */
+export function viewReader(
+  image: Image,
+  view: { readonly l1: Buffer; readonly offset: number; readonly size: number },
+): Reader {
+  const l1 = new L1Table(image, view.l1, view.offset);
+  const capacity = Math.max(VIEW_SLICES_MIN, VIEW_CACHE_BYTES / image.geometry.sliceSize);
+  const l2 = new L2Cache(image, l1, { capacity, makeRoom: () => Promise.resolve() });
+  return { l1, l2, map: mapOf(image, l2), compressed: new CompressedReader(image, l2, () => view.size) };
 }
 
 function readerOf(image: Image, l1: L1Table, sizes: CacheSizes, makeRoom: () => Promise<void>): Reader {
   const l2 = new L2Cache(image, l1, { capacity: sizes.slices, makeRoom });
-  const map = image.geometry.extendedL2 ? new ExtendedMap(image, l2) : new StandardMap(image, l2);
-  return { l1, l2, map, compressed: new CompressedReader(image, l2) };
+  return { l1, l2, map: mapOf(image, l2), compressed: new CompressedReader(image, l2) };
+}
+
+function mapOf(image: Image, l2: L2Cache): Reader['map'] {
+  return image.geometry.extendedL2 ? new ExtendedMap(image, l2) : new StandardMap(image, l2);
 }
 
 export async function buildWriter(

@@ -29,6 +29,7 @@ interface Stored {
 export class CompressedReader {
   private readonly image: Image;
   private readonly l2: L2Cache;
+  private readonly size: () => number;
   private readonly entry: L2Entry;
   private readonly place = new CompressedPlace();
   private readonly cache: DecompressedCache;
@@ -37,10 +38,12 @@ export class CompressedReader {
   private readonly readAhead: number;
   private expected = -1;
 
-  constructor(image: Image, l2: L2Cache) {
+  /** @param size bytes of the disk: nothing is read ahead past it */
+  constructor(image: Image, l2: L2Cache, size: () => number = () => image.size) {
     const { clusterSize } = image.geometry;
     this.image = image;
     this.l2 = l2;
+    this.size = size;
     this.entry = new L2Entry(image);
     this.readAhead = Math.max(1, Math.floor(READ_AHEAD_BYTES / clusterSize));
     this.cache = new DecompressedCache(Math.max(4 + this.readAhead, Math.floor(CACHE_BYTES / clusterSize)));
@@ -103,7 +106,7 @@ export class CompressedReader {
     this.expected = next;
     if (!sequential && end - first < clusterSize * 2) return clusters;
     const wanted = [...clusters];
-    for (let count = 0; count < this.readAhead && next < this.image.size; count += 1) {
+    for (let count = 0; count < this.readAhead && next < this.size(); count += 1) {
       const stored = this.tryLocate(next);
       if (typeof stored !== 'object') break;
       wanted.push(stored);

@@ -17,14 +17,15 @@ import { checkImage } from './check/check.ts';
 import type { Image } from './image.ts';
 import type { Qcow2Options } from './options.ts';
 import { Resize } from './resize.ts';
-import type { SnapshotTable } from './snapshots.ts';
+import { InternalSnapshots } from './snapshot/control.ts';
+import type { SnapshotList } from './snapshots.ts';
 
 export interface DiskParts {
   readonly image: Image;
   readonly reader: Reader;
   /** Undefined for an image that is only read. */
   readonly writer: Writer | undefined;
-  readonly snapshots: SnapshotTable;
+  readonly snapshots: SnapshotList;
   readonly info: () => ImageInfo;
   /** Overwrites the keys of an encrypted image: nothing of it is read or written afterwards. */
   readonly wipe: () => void;
@@ -40,6 +41,7 @@ export class Qcow2Disk implements MappingDriver {
   readonly family = 'mapping';
   readonly limits: Limits;
   readonly codec: DataCodec | undefined;
+  readonly snapshots: InternalSnapshots;
   private parts: DiskParts;
   /** Between the two halves of a reopen: permissions are worked out with it. */
   private next: DiskParts | undefined;
@@ -60,6 +62,10 @@ export class Qcow2Disk implements MappingDriver {
       requestAlignment: this.codec?.unit ?? 1,
       zeroesAlignment: this.codec?.unit ?? 1,
     });
+    this.snapshots = new InternalSnapshots(
+      () => this.parts,
+      () => undefined,
+    );
     this.startCleaner();
   }
 
@@ -172,6 +178,7 @@ export class Qcow2Disk implements MappingDriver {
 
   async close(): Promise<void> {
     clearInterval(this.cleaner);
+    this.snapshots.close();
     this.writer?.housekeeping.close();
     try {
       await this.settle();

@@ -70,7 +70,8 @@ function versionThree(header: Header, names: NamesInImage): Record<string, unkno
   };
 }
 
-function plainSnapshot(snapshot: SnapshotInfo): SnapshotInfo {
+/** A snapshot without what only this format has. */
+export function plainSnapshot(snapshot: SnapshotInfo): SnapshotInfo {
   const { id, name, vmStateSize, dateSec, dateNsec, vmClockNsec, icount } = snapshot;
   return {
     id,

@@ -62,6 +62,15 @@ export class L1Table {
     this.dirtySectors.clear();
   }
 
+  /** Byte offset of the table in the file. */
+  get place(): number {
+    return this.offset;
+  }
+
+  copy(): Buffer {
+    return Buffer.from(this.bytes);
+  }
+
   /** A copy with room for more entries. */
   grown(entries: number): Buffer {
     const wider = Buffer.alloc(entries * 8);

@@ -28,6 +28,11 @@ export class MetadataClusters {
     for (let at = offset; at < offset + length; at += clusterSize) this.clusters?.delete(at / clusterSize);
   }
 
+  /** Much has changed: looks again when asked next. */
+  forget(): void {
+    this.clusters = undefined;
+  }
+
   /** Throws (damage) when the cluster about to be given out holds a table. */
   refuse(cluster: number): void {
     this.clusters ??= this.collect();

@@ -23,7 +23,10 @@ import type { NamesInImage } from './info.ts';
 import { cacheSizes, sliceSizeOption } from './options.ts';
 import type { Qcow2Options } from './options.ts';
 import { rebuildRefcounts } from './rebuild-refcounts.ts';
+import { findSnapshot } from './snapshot/find.ts';
+import { readSnapshotL1 } from './snapshot/view.ts';
 import { readSnapshots } from './snapshots.ts';
+import type { SnapshotTable } from './snapshots.ts';
 
 /** Enough for every header field and, in most images, all extensions. */
 const FIRST_READ = 4096;
@@ -93,7 +96,7 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
     header,
     extensions: head.extensions,
     geometry,
-    writable,
+    writable: writable && options.snapshot === undefined,
     codec: encryption?.codec,
     hasBacking: () => file.parent.parentNode?.cow !== undefined,
   });
@@ -113,13 +116,29 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
     head.names = { ...head.names, backing, backingFormat };
   };
   const rest = { image, snapshots, info, wipe, cleanSeconds, changeBacking };
-  if (!writable) return { ...rest, reader: await buildReader(image, sizes), writer: undefined };
+  if (!writable || options.snapshot !== undefined) {
+    const l1 = await snapshotL1(image, snapshots, options);
+    return { ...rest, reader: await buildReader(image, sizes, l1), writer: undefined };
+  }
   const policy = {
     request: options['pass-discard-request'] ?? mode.discard === 'unmap',
     snapshot: options['pass-discard-snapshot'],
     other: options['pass-discard-other'],
   };
   return { ...rest, ...(await buildWriter(image, { sizes, snapshots, policy })) };
+}
+
+/** The table of the snapshot that the options ask for; the image is that of the snapshot then. */
+async function snapshotL1(
+  image: Image,
+  snapshots: SnapshotTable,
+  { snapshot: wanted }: Qcow2Options,
+): Promise<Buffer | undefined> {
+  if (wanted === undefined) return undefined;
+  const asked = { action: `open snapshot "${wanted}"`, subject: image.subject };
+  const snapshot = findSnapshot(snapshots, wanted, asked);
+  image.size = snapshot.diskSize;
+  return readSnapshotL1(image, snapshot);
 }
 
 async function readHead(file: Child, subject: string): Promise<Head> {
@@ -149,6 +168,7 @@ async function readRest(file: Child, first: Buffer, length: number): Promise<Buf
 function decideWritable(context: OpenContext<Qcow2Options>, header: Header): boolean {
   const { readOnly, autoReadOnly } = context.common;
   const corrupt = (header.incompatible_features & Incompatible.corrupt) !== 0n;
+  if (context.options.snapshot !== undefined) return false;
   if (readOnly || !corrupt || context.options['x-repair']) return !readOnly;
   const what = 'the corrupt bit is set';
   if (!autoReadOnly) {

@@ -26,6 +26,9 @@ export const QCOW2_OPTIONS = {
   'encrypt.key-secret': optional(
     text('Id of the secret that holds the passphrase; the key given when left out'),
   ),
+  snapshot: optional(
+    text('Internal snapshot, by id or name, that is shown instead of the disk as it is; it can only be read'),
+  ),
   'x-repair': optional(bool('Open for a repair: the dirty and corrupt bits do not stand in the way'), false),
 } as const satisfies OptionEntries;
 

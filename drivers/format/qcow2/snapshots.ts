@@ -1,14 +1,12 @@
 import type { Child } from '../../../src/block/child.ts';
 import type { SnapshotInfo } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
-import type { Header } from './header.ts';
-import { readU64, showU64 } from './u64.ts';
 import { alignUp } from '../../../src/util/sizes.ts';
+import type { Header } from './header.ts';
+import { decodeSnapshot, SNAPSHOT_FIXED } from './snapshot/entry.ts';
 
-/** Entries of this length without id, name and extra data. Specification: "Snapshots". */
-const FIXED = 40;
 const EXTRA_MAX = 1024;
-const TABLE_MAX = 64 * 1024 * 1024;
+export const SNAPSHOT_TABLE_MAX = 64 * 1024 * 1024;
 const L1_MAX = 32 * 1024 * 1024;
 const CHUNK = 1024 * 1024;
 
@@ -17,6 +15,10 @@ export interface Snapshot extends SnapshotInfo {
   readonly l1Entries: number;
   /** Bytes of the disk when the snapshot was taken; the image's own where the entry does not say. */
   readonly diskSize: number;
+  /** As they stand in the image, also where they are no text. */
+  readonly idBytes: Buffer;
+  readonly nameBytes: Buffer;
+  readonly extra: Buffer;
 }
 
 export interface SnapshotTable {
@@ -25,45 +27,45 @@ export interface SnapshotTable {
   readonly length: number;
 }
 
+/** The snapshot table of an open image. */
+export class SnapshotList implements SnapshotTable {
+  snapshots: readonly Snapshot[];
+  length: number;
+
+  constructor(snapshots: readonly Snapshot[], length: number) {
+    this.snapshots = snapshots;
+    this.length = length;
+  }
+
+  /** The table on disk is another one now. */
+  replace(next: SnapshotTable): void {
+    this.snapshots = next.snapshots;
+    this.length = next.length;
+  }
+}
+
 /** The snapshot table. Rejects when an entry breaks the specification or the whole takes over 64 MiB. */
-export async function readSnapshots(file: Child, header: Header, subject: string): Promise<SnapshotTable> {
+export async function readSnapshots(file: Child, header: Header, subject: string): Promise<SnapshotList> {
   const reader = new EntryReader(file, header.snapshots_offset, subject);
   const snapshots: Snapshot[] = [];
   for (let index = 0; index < header.nb_snapshots; index += 1) {
-    const fixed = Buffer.from(await reader.peek(FIXED));
+    const fixed = Buffer.from(await reader.peek(SNAPSHOT_FIXED));
     const extra = fixed.readUInt32BE(36);
     if (extra > EXTRA_MAX)
       reader.refuse(`extra data of snapshot ${index} is ${extra} bytes, must be at most ${EXTRA_MAX}`);
-    const length = FIXED + extra + fixed.readUInt16BE(12) + fixed.readUInt16BE(14);
-    const snapshot = decodeEntry(await reader.peek(length), extra, header.size);
-    checkL1(snapshot, header, reader);
+    const length = SNAPSHOT_FIXED + extra + fixed.readUInt16BE(12) + fixed.readUInt16BE(14);
+    const snapshot = decodeSnapshot(await reader.peek(length), header.size);
+    checkSnapshot(snapshot, header, reader);
     snapshots.push(snapshot);
     reader.skip(alignUp(length, 8));
   }
-  return { snapshots, length: reader.consumed };
+  return new SnapshotList(snapshots, reader.consumed);
 }
 
-function decodeEntry(entry: Buffer, extra: number, size: number): Snapshot {
-  const idAt = FIXED + extra;
-  const nameAt = idAt + entry.readUInt16BE(12);
-  return {
-    l1Offset: readU64(entry, 0),
-    l1Entries: entry.readUInt32BE(8),
-    id: entry.toString('utf8', idAt, nameAt),
-    name: entry.toString('utf8', nameAt, nameAt + entry.readUInt16BE(14)),
-    dateSec: entry.readUInt32BE(16),
-    dateNsec: entry.readUInt32BE(20),
-    vmClockNsec: entry.readBigUInt64BE(24),
-    vmStateSize: extra >= 8 ? readU64(entry, 40) : entry.readUInt32BE(32),
-    diskSize: extra >= 16 ? readU64(entry, 48) : size,
-    ...(extra >= 24 && showU64(entry, 56) !== '18446744073709551615'
-      ? { icount: entry.readBigUInt64BE(56) }
-      : {}),
-  };
-}
-
-function checkL1(snapshot: Snapshot, header: Header, reader: EntryReader): void {
-  const { name, l1Offset, l1Entries } = snapshot;
+function checkSnapshot(snapshot: Snapshot, header: Header, reader: EntryReader): void {
+  const { name, l1Offset, l1Entries, diskSize, vmStateSize } = snapshot;
+  if (Number.isNaN(diskSize) || Number.isNaN(vmStateSize))
+    reader.refuse(`snapshot "${name}" has a disk or VM state of over 2^53 bytes`);
   const cluster = 2 ** header.cluster_bits;
   if (!(l1Offset >= cluster) || l1Offset % cluster !== 0) {
     reader.refuse(
@@ -91,7 +93,8 @@ class EntryReader {
 
   /** The next `length` bytes. */
   async peek(length: number): Promise<Buffer> {
-    if (this.consumed + length > TABLE_MAX) this.refuse(`the snapshot table is over ${TABLE_MAX} bytes long`);
+    if (this.consumed + length > SNAPSHOT_TABLE_MAX)
+      this.refuse(`the snapshot table is over ${SNAPSHOT_TABLE_MAX} bytes long`);
     if (this.buffer.length < length) {
       const more = Buffer.alloc(Math.max(CHUNK, length) - this.buffer.length);
       await this.file.read(more, this.start + this.consumed + this.buffer.length);
