@@ -25,6 +25,7 @@ import { Session } from './session.ts';
 import type { PageCachePolicy } from './state.ts';
 import { MountState } from './state.ts';
 import { connect, disconnect, removeDeadMount, topMount } from './transport/connect.ts';
+import type { MountPlan } from './transport/plan.ts';
 import { Directory } from './tree.ts';
 
 export interface MountTreeOptions {
@@ -40,7 +41,17 @@ export interface MountTreeOptions {
   readonly pageCache?: PageCachePolicy;
   /** Ask the kernel for passthrough: some disk of the tree may offer a host file. Used as root only. */
   readonly passthrough?: boolean;
+  /** How requests come; `dev-fuse` when left out. */
+  readonly transport?: Transport;
 }
+
+/** The kernel's own protocol on /dev/fuse, or the npm package fuse-native (transport/fuse-native.ts says what it lacks). */
+export type Transport = 'dev-fuse' | 'fuse-native';
+
+/** What somebody should know who asks for the other one. */
+export const FUSE_NATIVE_LACKS =
+  'the transport fuse-native has no discard, no holes (SEEK_HOLE), no passthrough and no cache, and mounts over no file; ' +
+  'setting times sets both to that of access';
 
 export interface Mounted {
   /** Absolute path. */
@@ -79,12 +90,36 @@ export async function mountTree(options: MountTreeOptions): Promise<Mounted> {
   const closePlace = (): void => {
     place.close();
   };
-  const device = await connect(planFor(options, at, words)).catch((error: unknown) => {
+  const parts = { options, at, usage: () => usageOf(place), closePlace };
+  const plan = planFor(options, at, words);
+  const giveUp = (error: unknown): never => {
     closePlace();
     throw error;
-  });
-  return serve(device, { options, at, usage: () => usageOf(place), closePlace });
+  };
+  if (options.transport === 'fuse-native') return serveByFuseNative(plan, parts).catch(giveUp);
+  return serve(await connect(plan).catch(giveUp), parts);
 }
+
+async function serveByFuseNative(plan: MountPlan, parts: Parts): Promise<Mounted> {
+  if (plan.at.kind === 'file') {
+    const text = `Cannot mount at "${plan.at.path}": the fuse-native transport needs a directory`;
+    throw new BlockError('ENOTDIR', text, { path: plan.at.path });
+  }
+  const { mountByFuseNative } = await import('./transport/fuse-native.ts');
+  const state = new MountState(parts.options.root, {
+    passthrough: new Passthrough(NO_PASSTHROUGH),
+    pageCache: 'never',
+    usage: parts.usage,
+  });
+  const mounted = await mountByFuseNative(plan, state);
+  void mounted.closed.then(() => {
+    parts.closePlace();
+  });
+  return mounted;
+}
+
+/** Of a transport that has none: it is never enabled. */
+const NO_PASSTHROUGH = { openBacking: () => 0, closeBacking: () => undefined };
 
 interface Parts {
   readonly options: MountTreeOptions;
@@ -155,7 +190,7 @@ function checkKind(at: MountPoint, root: Directory | BlockFile): void {
   throw new BlockError(wanted === 'directory' ? 'ENOTDIR' : 'EISDIR', text, { path: at.path });
 }
 
-function planFor(options: MountTreeOptions, at: MountPoint, words: MountOptions) {
+function planFor(options: MountTreeOptions, at: MountPoint, words: MountOptions): MountPlan {
   return {
     at,
     options: words,

@@ -28,7 +28,7 @@ export function tryRead(file: BlockFile, io: IoBuffer): number {
 export async function read(
   file: BlockFile,
   root: RootChild,
-  buffer: IoBuffer,
+  buffer: Pick<IoBuffer, 'bytes' | 'data'>,
   range: { offset: number; length: number },
 ): Promise<number> {
   const length = lengthInside(root, range.offset, range.length);

@@ -21,7 +21,7 @@ export const setattr = defineOperation({
     const valid = request.u32(SetattrIn.valid);
     const change = ownerChange(request, valid);
     const size = has(valid, SetattrField.size) ? request.u64(SetattrIn.size) : undefined;
-    if (size !== undefined && !isIgnoredTruncation(inode, valid, size)) await resize(inode, size, owner);
+    if (size !== undefined && !isIgnoredTruncation(inode, valid, size)) await resizeDisk(inode, size, owner);
     if (changesOwner(valid)) inode.change(change);
     return encodeAttrOut(inode.attributes(), { entry: inode.validity, attributes: inode.validity });
   },
@@ -60,7 +60,8 @@ function isIgnoredTruncation(inode: Inode, valid: number, size: number): boolean
   return inode.export.options.writable && !inode.export.options.growable;
 }
 
-async function resize(inode: Inode, size: number, owner: Cancellable): Promise<void> {
+/** EPERM for a size that is fixed. */
+export async function resizeDisk(inode: Inode, size: number, owner: Cancellable): Promise<void> {
   if (!(inode instanceof BlockFile)) throw new BlockError('EPERM', 'Cannot resize: it is no disk');
   const { options, root, label } = inode.export;
   if (size === root.size) return;

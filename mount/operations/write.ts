@@ -51,7 +51,7 @@ export function decodeWrite(io: IoBuffer): LaterWrite {
 export async function write(
   file: BlockFile,
   root: RootChild,
-  buffer: IoBuffer,
+  buffer: Pick<IoBuffer, 'bytes' | 'data'>,
   request: LaterWrite,
 ): Promise<number> {
   const length = writableLength(file.export, root, request);

@@ -19,7 +19,7 @@ const built = await build({
   splitting: true,
   format: 'esm',
   target: 'node22.15',
-  external: ['koffi'],
+  external: ['koffi', 'fuse-native'],
   banner: { js: `#!/usr/bin/env node\n${require}` },
   sourcemap: 'linked',
 }).catch(() => undefined);

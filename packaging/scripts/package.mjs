@@ -4,27 +4,43 @@
  * native libraries are assets of it.
  */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, copyFileSync, existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { build } from 'esbuild';
 import { BUNDLE_OPTIONS } from './bundle-options.mjs';
 import { root } from './project.mjs';
 
 const folder = `${root}/build/executable-${process.pid}`;
-const KOFFI = `${root}/node_modules/@koromix/koffi-linux-x64/linux_x64/koffi.node`;
+const FUSE_NATIVE = `${root}/node_modules/fuse-native/prebuilds/linux-x64`;
+/** fuse-native is an optional dependency: without it the executable has the one transport. */
+const hasFuseNative = existsSync(`${FUSE_NATIVE}/libfuse.so`);
+const ASSETS = {
+  'koffi.node': `${root}/node_modules/@koromix/koffi-linux-x64/linux_x64/koffi.node`,
+  ...(hasFuseNative && {
+    'fuse-native.node': `${FUSE_NATIVE}/node.napi.node`,
+    'libfuse.so': `${FUSE_NATIVE}/libfuse.so`,
+  }),
+};
 
 /** Before anything uses libuv's thread pool: its size is read then. */
 const THREADS = `process.env.UV_THREADPOOL_SIZE ??= '16';`;
 const IMPORT_META_URL = `const __importMetaUrl = require('node:url').pathToFileURL(__filename).href;`;
 
-const embeddedKoffi = {
-  name: 'embedded koffi',
+/** What looks for a native library beside its own files is replaced by what takes it from the executable. */
+const REPLACED = [
+  { what: /\/static\.c?js$/, from: '/node_modules/koffi/', by: 'koffi-native.ts' },
+  { what: /^node-gyp-build$/, from: '/node_modules/fuse-native/', by: 'fuse-native-binding.cjs' },
+  { what: /\/libfuse-file\.ts$/, from: '/src/sys/', by: 'libfuse-file.ts' },
+];
+
+const embeddedLibraries = {
+  name: 'embedded libraries',
   setup({ onResolve }) {
-    onResolve({ filter: /\/static\.c?js$/ }, ({ importer }) =>
-      importer.includes('/node_modules/koffi/')
-        ? { path: `${root}/packaging/executable/koffi-native.ts` }
-        : undefined,
-    );
+    for (const { what, from, by } of REPLACED) {
+      onResolve({ filter: what }, ({ importer }) =>
+        importer.includes(from) ? { path: `${root}/packaging/executable/${by}` } : undefined,
+      );
+    }
   },
 };
 
@@ -39,7 +55,8 @@ async function bundle() {
     keepNames: true,
     define: { 'import.meta.url': '__importMetaUrl' },
     banner: { js: `${THREADS}\n${IMPORT_META_URL}` },
-    plugins: [embeddedKoffi],
+    external: hasFuseNative ? [] : ['fuse-native'],
+    plugins: [embeddedLibraries],
   });
 }
 
@@ -59,7 +76,7 @@ async function embed(nodePath) {
   await sea(`${folder}/blockfuse.cjs`, {
     nodePath,
     targets: [{ nodeRange: `node${process.versions.node}`, platform: 'linux', arch: process.arch, output }],
-    seaConfig: { assets: { 'koffi.node': KOFFI }, execArgvExtension: 'none' },
+    seaConfig: { assets: ASSETS, execArgvExtension: 'none' },
   });
   return output;
 }

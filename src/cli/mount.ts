@@ -66,6 +66,17 @@ const OPTIONS = {
     ),
     value: 'mode',
   },
+  transport: {
+    schema: optional(
+      choice(
+        ['dev-fuse', 'fuse-native'],
+        "How requests come: the kernel's own protocol (dev-fuse, the default), or through the npm package fuse-native, " +
+          'which lacks discard, holes, passthrough and caching',
+      ),
+      'dev-fuse',
+    ),
+    value: 'name',
+  },
   growable: { schema: optional(bool('Writes beyond the end, and truncate, make the disk larger'), false) },
   foreground: { schema: optional(bool('Serve in this process and do not return until the end'), false) },
   'pid-file': { schema: optional(text('Write the process id of the server here')), value: 'file' },
@@ -155,6 +166,7 @@ function serveRequest(
     allowOther: values['allow-other'],
     writeThrough,
     passthrough: true,
+    transport: values.transport,
     mountWords,
     imageName: name,
   };

@@ -1,5 +1,5 @@
 /** What the system says about a mount point and the file system under an image. */
-import { closeSync, fstatSync, open, readFileSync } from 'node:fs';
+import { closeSync, existsSync, fstatSync, open, readFileSync } from 'node:fs';
 import { readFile, realpath, stat, statfs, writeFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { BlockError, errnoOf } from '../block/errors.ts';
@@ -61,6 +61,11 @@ export function listMounts(): MountEntry[] {
 /** Space, tab, newline and backslash stand there as three octal digits. */
 const unescape = (text: string): string =>
   text.replaceAll(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
+
+/** Whether the kernel still has the file system of a mount: also one that is detached and in use. */
+export function backsMount(device: string): boolean {
+  return existsSync(`/sys/class/bdi/${device}`);
+}
 
 /** KiB that the kernel reads ahead of sequential buffered reads. Needs root; false when it may not. */
 export async function setReadAhead(device: string, kibibytes: number): Promise<boolean> {

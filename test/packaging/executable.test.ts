@@ -1,4 +1,5 @@
 /** The one file that `npm run package` makes, where there is nothing else: no Node, no modules, no libraries of FUSE. */
+import { existsSync } from 'node:fs';
 import { copyFile, link, mkdir, open, readdir, readFile, readlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
@@ -7,7 +8,7 @@ import { executable } from '../helpers/executable.ts';
 import { attempt, run } from '../helpers/run.ts';
 import type { Outcome, RunOptions } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
-import { canRun, isRoot } from '../helpers/tools.ts';
+import { canRun, isRoot, skip } from '../helpers/tools.ts';
 
 const BARE: RunOptions = { env: { PATH: '/nonexistent' } };
 const READY_MS = 500;
@@ -26,11 +27,19 @@ async function emptyFolder(t: ExecutionContext): Promise<{ folder: string; progr
   return { folder, program: join(folder, 'blockfuse') };
 }
 
-async function mount(t: ExecutionContext, folder: string): Promise<{ pid: number; file: string }> {
-  const { stdout } = await run(join(folder, 'blockfuse'), ['mount', '--json', 'disk.qcow2', 'mnt'], {
-    ...BARE,
-    cwd: folder,
-  });
+async function mount(
+  t: ExecutionContext,
+  folder: string,
+  ...options: string[]
+): Promise<{ pid: number; file: string }> {
+  const { stdout } = await run(
+    join(folder, 'blockfuse'),
+    ['mount', '--json', ...options, 'disk.qcow2', 'mnt'],
+    {
+      ...BARE,
+      cwd: folder,
+    },
+  );
   t.teardown(() => attempt('umount', ['-l', join(folder, 'mnt')]));
   return JSON.parse(stdout) as { pid: number; file: string };
 }
@@ -100,6 +109,20 @@ test.serial('in the foreground it has its threads without starting again', async
   t.true(threads.length > 16, String(threads.length));
   await unmount(folder);
   t.regex((await served).stdout, /disk\.raw\n$/);
+});
+
+test.serial('the other transport is inside as well', async (t) => {
+  if (!canRun(t, 'qemu-img', 'qemu-io') || !isRoot(t)) return;
+  if (!existsSync(new URL('../../node_modules/fuse-native', import.meta.url)))
+    return skip(t, 'the optional npm package fuse-native is not installed');
+  const { folder } = await emptyFolder(t);
+  const { file } = await mount(t, folder, '--transport=fuse-native');
+  const disk = await open(file, 'r');
+  const bytes = Buffer.alloc(4096);
+  await disk.read(bytes, 0, 4096, 1_048_576);
+  await disk.close();
+  t.deepEqual(bytes, Buffer.alloc(4096, 7));
+  await unmount(folder);
 });
 
 async function serverOf(folder: string): Promise<number> {

@@ -1,3 +1,4 @@
+import { FUSE_NATIVE_LACKS } from '../../../mount/mount.ts';
 import { BlockError, errnoOf } from '../../block/errors.ts';
 import type { Graph } from '../../block/graph.ts';
 import type { Node } from '../../block/node.ts';
@@ -71,6 +72,7 @@ export class Exports {
       });
       if (spec.writable === 'auto' && disk.node.readOnly)
         this.watcher.warn(`"${spec.imageName ?? spec.nodeName}" can only be read`);
+      if (spec.transport === 'fuse-native') this.watcher.warn(FUSE_NATIVE_LACKS);
       this.reportErrors(disk);
       try {
         await this.points.add(disk);

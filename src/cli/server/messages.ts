@@ -1,4 +1,5 @@
 /** What the command and the server that it starts tell each other: one JSON value a line. */
+import type { Transport } from '../../../mount/mount.ts';
 import type { GatePolicy } from '../../block/gate.ts';
 import type { ServedMount } from '../../sys/running-servers.ts';
 
@@ -16,6 +17,8 @@ export interface ExportSpec {
   readonly writeThrough: boolean;
   /** Let the kernel do the I/O itself where every byte goes to a host file as it is. */
   readonly passthrough: boolean;
+  /** How requests come; `dev-fuse` when left out. */
+  readonly transport?: Transport | undefined;
   /** Words of `-o` that are the mount's own. */
   readonly mountWords: readonly string[];
   /** How the user calls the disk; the file name of the node when left out. */

@@ -124,6 +124,7 @@ function mount(place: OwnPlace, disk: DiskExport): Promise<Mounted> {
     allowOther: letsOthersIn(spec) ? 'on' : 'off',
     options: spec.mountWords,
     passthrough: disk.mayPassThrough,
+    transport: spec.transport ?? 'dev-fuse',
   });
 }
 
