@@ -17,6 +17,8 @@ import { LeakyBucket } from '../util/leaky-bucket.ts';
 const TYPE = 'throttle-group';
 /** Seconds' worth of the limits. */
 const CREDIT = 0.1;
+/** Milliseconds in which one who asks for one thing after the other asks for the next. */
+const MOMENT = 20;
 
 interface Waiting {
   readonly bytes: number;
@@ -34,6 +36,8 @@ export class ThrottleMember {
   readonly user: string;
   /** Seconds' worth of the limits that it has had; compared with others' only. */
   served = 0;
+  /** On the clock of performance.now(). */
+  lastPassed = 0;
   /** While above 0 nothing waits: the graph is about to change. */
   bypass = 0;
   readonly queues: Readonly<Record<Direction, Waiting[]>> = { read: [], write: [] };
@@ -85,8 +89,10 @@ export class ThrottleGroup implements GraphObject {
   readonly type = TYPE;
   readonly id: string;
   readonly members = new Set<ThrottleMember>();
-  /** Set while requests wait. */
-  private timer: NodeJS.Timeout | undefined = undefined;
+  /** Set while requests wait: takes back the next look at them. */
+  private cancel: (() => void) | undefined = undefined;
+  /** Those who are behind have been given the time to ask for more. */
+  private hasYielded = false;
   private hasTotal = false;
   private buckets: Readonly<Record<BucketName, LeakyBucket>>;
   private current: ThrottleLimits;
@@ -119,7 +125,7 @@ export class ThrottleGroup implements GraphObject {
 
   /** Not past those who wait, unless what they wait for is no concern of this request. */
   mayPass(direction: Direction): boolean {
-    if (this.timer !== undefined && (this.hasTotal || this.isWaitedFor(direction))) return false;
+    if (this.cancel !== undefined && (this.hasTotal || this.isWaitedFor(direction))) return false;
     return this.wait(direction) === 0;
   }
 
@@ -137,6 +143,7 @@ export class ThrottleGroup implements GraphObject {
       cost = Math.max(cost, units / average);
     }
     member.served += cost;
+    member.lastPassed = now;
   }
 
   async enqueue(member: ThrottleMember, direction: Direction, bytes: number): Promise<void> {
@@ -184,18 +191,21 @@ export class ThrottleGroup implements GraphObject {
 
   /** Lets pass what may, and comes back when the next may. */
   private pump(): void {
-    clearTimeout(this.timer);
-    this.timer = undefined;
-    for (;;) {
-      const wait = this.passOne();
-      if (wait === 0) continue;
-      if (Number.isFinite(wait)) this.timer = setTimeout(() => this.pump(), Math.ceil(wait));
-      return;
+    this.cancel?.();
+    this.cancel = undefined;
+    let outcome = this.passOne();
+    while (outcome === 'passed') outcome = this.passOne();
+    if (outcome === 'yield') {
+      const immediate = setImmediate(() => this.pump());
+      this.cancel = () => clearImmediate(immediate);
+    } else if (Number.isFinite(outcome)) {
+      const timer = setTimeout(() => this.pump(), Math.ceil(outcome));
+      this.cancel = () => clearTimeout(timer);
     }
   }
 
-  /** 0 when a request has passed, else the milliseconds until one may; without end when none waits. */
-  private passOne(): number {
+  /** The milliseconds until a request may pass when none may now; without end when none waits. */
+  private passOne(): 'passed' | 'yield' | number {
     const waits = { read: this.wait('read'), write: this.wait('write') };
     let best: { readonly member: ThrottleMember; readonly direction: Direction } | undefined;
     let soonest = Infinity;
@@ -207,11 +217,26 @@ export class ThrottleGroup implements GraphObject {
         best = { member, direction };
       }
     }
+    if (best !== undefined && !this.hasYielded && this.isAhead(best.member)) {
+      this.hasYielded = true;
+      return 'yield';
+    }
     const request = best?.member.queues[best.direction].shift();
     if (best === undefined || request === undefined) return soonest;
+    this.hasYielded = false;
     this.account(best.member, best.direction, request.bytes);
     request.go();
-    return 0;
+    return 'passed';
+  }
+
+  /** Whether somebody has had less and is about to ask for more: its last request passed just now. */
+  private isAhead(member: ThrottleMember): boolean {
+    const now = performance.now();
+    for (const other of this.members) {
+      const isNear = isIdle(other) && now - other.lastPassed < MOMENT;
+      if (isNear && other.served < member.served) return true;
+    }
+    return false;
   }
 
   /** The least that anybody has had who has something waiting; the most of all when nobody has. */
