@@ -63,7 +63,10 @@ async function createTarget(
 
 async function openTarget(graph: Graph, target: string, options: ConvertOptions): Promise<Child> {
   const file = path.resolve(target);
-  const node = await graph.openImage(file, options['target-format'], { discard: 'unmap' });
+  const node = await graph.openImage(file, options['target-format'], {
+    discard: 'unmap',
+    ...keyNames(options.createOptions),
+  });
   if (!options.compress) return doorTo(graph, node, true);
   if (node.impl.family !== 'mapping' || node.impl.writeCompressed === undefined) {
     const text = `Cannot write "${target}" compressed: format "${node.driver.name}" has no compressed writes`;
@@ -71,6 +74,12 @@ async function openTarget(graph: Graph, target: string, options: ConvertOptions)
   }
   const filter = await graph.open({ driver: 'compress', file: node.name });
   return doorTo(graph, filter, true);
+}
+
+/** The new image is opened with the key that it was made with. */
+function keyNames(given: ConvertOptions['createOptions']): Record<string, unknown> {
+  const names = ['key-secret', 'encrypt.key-secret'].filter((name) => given[name] !== undefined);
+  return Object.fromEntries(names.map((name) => [name, given[name]]));
 }
 
 async function copy(source: Child, into: Child, options: ConvertOptions): Promise<void> {

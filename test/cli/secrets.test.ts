@@ -39,6 +39,13 @@ test.serial('a key comes from a file, a descriptor, a variable or an object, and
   const out = join(folder, 'b.raw');
   await blockfuse(['convert', '--object', `secret,id=s,file=${keyFile}`, named, out]);
   t.true((await readFile(out)).equals(await readFile(raw)));
+  const again = join(folder, 'c.qcow2');
+  const object = ['--object', `secret,id=s,file=${keyFile}`];
+  const target = ['--target-options', `encrypt.format=luks,encrypt.key-secret=s,${FAST}`, '-O', 'qcow2'];
+  await blockfuse(['convert', ...object, ...target, out, again]);
+  await blockfuse(['compare', '--key-file', keyFile, again, out]);
+  const packed = await attemptBlockfuse(['convert', '-c', ...object, ...target, out, again]);
+  t.regex(packed.stderr, /it is encrypted, and the format has no clusters that are both/);
   const wrong = await attemptBlockfuse(['compare', '--key-fd', '0', image, raw], { input: `${KEY}\n` });
   t.regex(wrong.stderr, /fits none of its key slots \(it ends with a newline, which counts\)/);
 });

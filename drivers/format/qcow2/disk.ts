@@ -101,7 +101,9 @@ export class Qcow2Disk implements MappingDriver {
     return this.reader.compressed.tryRead(bytes, at, length, offset);
   }
 
+  /** Compressed clusters are stored as they are: in an encrypted image that would show what was written. */
   writeCompressed(bytes: Buffer, offset: number): Promise<boolean> {
+    if (this.codec !== undefined) return Promise.reject(this.refuseCompression());
     return this.requireWriter().compressed.write(bytes, offset);
   }
 
@@ -213,6 +215,11 @@ export class Qcow2Disk implements MappingDriver {
     if ((bits & bad) === 0n) return;
     const what = 'its dirty or corrupt bit is set, it has to be closed and repaired first';
     throw new BlockError('EBUSY', `Cannot reopen image "${this.image.subject}" for writing: ${what}`);
+  }
+
+  private refuseCompression(): BlockError {
+    const why = 'it is encrypted, and the format has no clusters that are both';
+    return new BlockError('ENOTSUP', `Cannot write compressed to image "${this.image.subject}": ${why}`);
   }
 
   private requireWriter(): Writer {
