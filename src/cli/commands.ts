@@ -1,3 +1,4 @@
+import { amendCommand } from './amend.ts';
 import { attachCommand, detachCommand } from './attach.ts';
 import { checkCommand } from './check.ts';
 import type { Command } from './command.ts';
@@ -34,5 +35,6 @@ export const COMMANDS: readonly Command[] = [
   rebaseCommand,
   resizeCommand,
   measureCommand,
+  amendCommand,
   formatsCommand,
 ];

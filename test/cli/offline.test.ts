@@ -205,3 +205,33 @@ test('check repairs an image that has its corrupt bit set', async (t) => {
   t.true((await stat(file)).size > 0);
   await sound(t, cwd, 'disk.qcow2');
 });
+
+test('amend makes version 3 of version 2, and refuses what it can not change', async (t) => {
+  const cwd = await tempDir(t);
+  if (!canRun(t, 'qemu-img', 'qemu-io')) return;
+  await makeChain(cwd);
+  const create = [
+    'create',
+    '-q',
+    '-f',
+    'qcow2',
+    '-o',
+    'compat=0.10',
+    '-b',
+    'base.qcow2',
+    '-F',
+    'qcow2',
+    'old.qcow2',
+  ];
+  await run('qemu-img', create, { cwd });
+  await run('qemu-io', ['-c', 'write -P 7 1M 300k', 'old.qcow2'], { cwd });
+  await run('qemu-img', ['convert', '-O', 'raw', 'old.qcow2', 'old.raw'], { cwd });
+  await blockfuse(['amend', '--options', 'compat=1.1,lazy_refcounts=on', 'old.qcow2'], { cwd });
+  await judge(t, cwd)('old.raw', 'old.qcow2', 'qcow2');
+  await sound(t, cwd, 'old.qcow2');
+  const { stdout } = await run('qemu-img', ['info', 'old.qcow2'], { cwd });
+  t.regex(stdout, /backing file: base.qcow2[^]*compat: 1.1[^]*lazy refcounts: true/);
+  const outcome = await attemptBlockfuse(['amend', '--options', 'refcount_bits=8', 'old.qcow2'], { cwd });
+  t.is(outcome.code, 1);
+  t.regex(outcome.stderr, /refcount_bits is 16 and can't be changed/);
+});

@@ -30,6 +30,7 @@ export interface DiskParts {
   /** Overwrites the keys of an encrypted image: nothing of it is read or written afterwards. */
   readonly wipe: () => void;
   readonly cleanSeconds: number;
+  readonly amend: (options: Readonly<Record<string, string>>) => Promise<void>;
   readonly changeBacking: (filename: string | undefined, format: string | undefined) => Promise<void>;
 }
 
@@ -142,6 +143,12 @@ export class Qcow2Disk implements MappingDriver {
   async changeBacking(filename: string | undefined, format: string | undefined): Promise<void> {
     await this.requireWriter().writeback.flush();
     await this.parts.changeBacking(filename, format);
+  }
+
+  /** Contract: MappingDriver.amend. */
+  async amend(options: Readonly<Record<string, string>>): Promise<void> {
+    await this.settle();
+    await this.parts.amend(options);
   }
 
   /** With nothing else using the disk. */

@@ -1,11 +1,11 @@
 import type { Child } from '../../../src/block/child.ts';
-import { encodeField } from './header.ts';
+import { decodeHeader, encodeField } from './header.ts';
 import type { Header, HeaderFieldName } from './header.ts';
 
 /** The header in memory and on disk. Fields that we do not know keep their bytes. */
 export class HeaderBlock {
   private readonly file: Child;
-  private readonly bytes: Buffer;
+  private bytes: Buffer;
   private fieldValues: Header;
   private last: Promise<void> = Promise.resolve();
 
@@ -31,6 +31,15 @@ export class HeaderBlock {
     const run = this.last.then(() => this.write(changes, rest));
     this.last = run.catch(() => {});
     return run;
+  }
+
+  /** Another first cluster as a whole, with a header of another version. */
+  async rewrite(head: Buffer): Promise<void> {
+    await this.last;
+    await this.file.write(head, 0);
+    await this.file.flush();
+    this.fieldValues = decodeHeader(head);
+    this.bytes = Buffer.from(head.subarray(0, this.fieldValues.header_length));
   }
 
   get length(): number {

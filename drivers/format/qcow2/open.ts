@@ -12,6 +12,7 @@ import { parseExtensions } from './extensions.ts';
 import type { HeaderExtension } from './extensions.ts';
 import { Incompatible } from './features.ts';
 import { geometryOf } from './geometry.ts';
+import { amendQcow2 } from './amend.ts';
 import { changeBackingName } from './change-backing.ts';
 import { checkHeader, checkHeaderBasics } from './header-check.ts';
 import { HeaderBlock } from './header-block.ts';
@@ -110,12 +111,13 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
   const info = () =>
     imageInfo(header.fields, { ...head.names, encrypt: encryption?.details }, snapshots.snapshots);
   const wipe = () => encryption?.wipe();
+  const amend = (wanted: Readonly<Record<string, string>>) => amendQcow2(image, head.extensions, wanted);
   const changeBacking = async (backing: string | undefined, backingFormat: string | undefined) => {
     const name = { filename: backing, format: backingFormat };
     head.extensions = await changeBackingName(image, head.extensions, name);
     head.names = { ...head.names, backing, backingFormat };
   };
-  const rest = { image, snapshots, info, wipe, cleanSeconds, changeBacking };
+  const rest = { image, snapshots, info, wipe, cleanSeconds, changeBacking, amend };
   if (!writable || options.snapshot !== undefined) {
     const l1 = await snapshotL1(image, snapshots, options);
     return { ...rest, reader: await buildReader(image, sizes, l1), writer: undefined };

@@ -1,0 +1,26 @@
+import { bool, optional, text } from '../block/schema.ts';
+import { defineCommand, UsageError } from './command.ts';
+import { IMAGE_ARGUMENT, IMAGE_OPTIONS } from './image-arguments.ts';
+import { parseKeyValues } from './key-values.ts';
+
+export const amendCommand = defineCommand({
+  name: 'amend',
+  summary: 'Change what an image was created with',
+  description: [
+    'For qcow2: compat=1.1, lazy_refcounts, backing_file and backing_fmt. What else "create" takes needs a convert.',
+  ],
+  arguments: [IMAGE_ARGUMENT],
+  options: {
+    ...IMAGE_OPTIONS,
+    options: { schema: optional(text('Options of the format: key=value,...')), value: 'list', short: 'O' },
+    json: { schema: optional(bool('Print errors as JSON'), false) },
+  },
+  examples: [{ command: 'blockfuse amend -O compat=1.1 disk.qcow2', text: 'From version 2 to version 3' }],
+  run: async ({ arguments: [image = ''], options }) => {
+    const wanted = parseKeyValues(options.options ?? '');
+    if (Object.keys(wanted).length === 0) throw new UsageError('nothing to change is given with --options');
+    const { amendImage } = await import('./amend-image.ts');
+    await amendImage(image, options, wanted);
+    return 0;
+  },
+});
