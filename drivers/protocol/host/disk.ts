@@ -40,6 +40,7 @@ export abstract class HostDisk implements RequestDriver {
   private flushFailure: BlockError | undefined;
   private flushing: Promise<void> | undefined;
   private nextFlush: Promise<void> | undefined;
+  private closing: Promise<void> | undefined;
 
   protected constructor(handle: HostHandle, options: HostOptions) {
     this.filename = options.filename;
@@ -112,7 +113,13 @@ export abstract class HostDisk implements RequestDriver {
     return this.nextFlush;
   }
 
-  async close(): Promise<void> {
+  /** A second call gets the outcome of the first: the numbers of the descriptors may be somebody else's by then. */
+  close(): Promise<void> {
+    this.closing ??= this.release();
+    return this.closing;
+  }
+
+  private async release(): Promise<void> {
     try {
       if (this.writable) await this.flush();
     } finally {
