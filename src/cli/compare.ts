@@ -1,7 +1,7 @@
 import { bool, optional, text } from '../block/schema.ts';
 import { defineCommand } from './command.ts';
 import { IMAGE_OPTIONS } from './image-arguments.ts';
-import { print, printJson } from './output.ts';
+import { complainOf, print, printJson } from './output.ts';
 
 export const compareCommand = defineCommand({
   name: 'compare',
@@ -20,7 +20,11 @@ export const compareCommand = defineCommand({
   examples: [{ command: 'blockfuse compare disk.vmdk disk.qcow2', text: 'Compare what two images read as' }],
   run: async ({ arguments: [image = '', other = ''], options }) => {
     const { compareImages } = await import('./compare-images.ts');
-    const { difference, sizesDiffer } = await compareImages(image, other, options);
+    const result = await compareImages(image, other, options).catch((error: unknown) => {
+      complainOf(error, options.json);
+    });
+    if (result === undefined) return 2;
+    const { difference, sizesDiffer } = result;
     const same = difference === undefined && !(options.strict && sizesDiffer);
     if (options.json)
       printJson({ identical: same, 'sizes-differ': sizesDiffer, difference: difference ?? null });

@@ -235,3 +235,15 @@ test('amend makes version 3 of version 2, and refuses what it can not change', a
   t.is(outcome.code, 1);
   t.regex(outcome.stderr, /refcount_bits is 16 and can't be changed/);
 });
+
+test("compare has qemu-img's exit codes", async (t) => {
+  const cwd = await tempDir(t);
+  await makeSource(cwd);
+  await blockfuse(['convert', '-f', 'raw', '-O', 'qcow2', 'source.raw', 'same.qcow2'], { cwd });
+  await blockfuse(['create', 'empty.qcow2', '8M'], { cwd });
+  const compare = async (other: string): Promise<number> =>
+    (await attemptBlockfuse(['compare', '-f', 'raw', 'source.raw', other], { cwd })).code;
+  t.is(await compare('same.qcow2'), 0);
+  t.is(await compare('empty.qcow2'), 1);
+  t.is(await compare('missing.qcow2'), 2);
+});
