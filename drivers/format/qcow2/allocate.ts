@@ -131,5 +131,6 @@ export function abortPlace(parts: WriteParts, place: Placement): void {
   const first = Math.floor(place.offset / clusterSize);
   const count = Math.ceil((place.offset + place.length) / clusterSize) - first;
   if (image.file.size > place.offset) allocator.mayBeWritten(place.offset + place.length);
-  if (!allocator.tryGiveBack(first, count)) frees.add(first, count, 'other');
+  const done = allocator.giveBack(first, count);
+  if (done < count) frees.add(first + done, count - done, 'other');
 }

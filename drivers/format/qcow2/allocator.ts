@@ -64,13 +64,15 @@ export class Allocator {
     }
   }
 
-  /** Back at once: nothing ever named these clusters. False when the refcounts have to be loaded first. */
-  tryGiveBack(first: number, count: number): boolean {
-    for (let cluster = first; cluster < first + count; cluster += 1) {
-      if (!this.refcounts.tryRelease(cluster)) return false;
-    }
-    this.freed(first);
-    return true;
+  /**
+   * Back at once: nothing ever named these clusters. Returns how many of them, from the first; the refcounts of the others
+   * are not in memory.
+   */
+  giveBack(first: number, count: number): number {
+    let done = 0;
+    while (done < count && this.refcounts.tryRelease(first + done)) done += 1;
+    if (done > 0) this.freed(first);
+    return done;
   }
 
   /** No cluster below this one is free. */

@@ -109,7 +109,7 @@ export class CompressedWriter {
     if (image.file.size > place) allocator.mayBeWritten(place + length);
     const last = Math.floor((place + length - 1) / clusterSize);
     for (let cluster = Math.floor(place / clusterSize); cluster <= last; cluster += 1) {
-      if (!allocator.tryGiveBack(cluster, 1)) frees.add(cluster, 1, 'other');
+      if (allocator.giveBack(cluster, 1) === 0) frees.add(cluster, 1, 'other');
     }
   }
 }

@@ -54,7 +54,7 @@ export class L2Tables {
     try {
       await this.fill(cluster * clusterSize, old);
     } catch (error) {
-      if (!allocator.tryGiveBack(cluster, 1)) frees.add(cluster, 1, 'other');
+      if (allocator.giveBack(cluster, 1) === 0) frees.add(cluster, 1, 'other');
       throw error;
     }
     l1.set(index, cluster * clusterSize);
