@@ -2,7 +2,9 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { existsSync, fstatSync, openSync } from 'node:fs';
-import { mkdir, open, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
+import type { Server } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -163,10 +165,53 @@ test('the lines of blockfuse@.service mount, and clear up after a server that wa
   t.false(await isMounted(mnt));
 });
 
+test('the lines of blockfuse-serve.service take the socket of the service manager', async (t) => {
+  if (!canRun(t, 'qemu-img')) return;
+  const { folder, image, mnt, disk } = await place(t);
+  const unit = await readFile(join(UNITS, 'blockfuse-serve.service'), 'utf8');
+  const socketUnit = await readFile(join(UNITS, 'blockfuse-serve.socket'), 'utf8');
+  const [, name = ''] = /^FileDescriptorName=(.*)$/m.exec(socketUnit) ?? [];
+  const [, ...args] = unitCommand(unit, 'ExecStart', {});
+  const config = join(folder, 'serve.yaml');
+  const file = `file: { driver: file, filename: ${image} }`;
+  const text = `blockdev: [{ driver: qcow2, node-name: disk, ${file} }]\nexport: [{ id: e, node-name: disk, mountpoint: ${mnt} }]\n`;
+  await writeFile(config, `${await readFile(join(UNITS, 'serve.yaml'), 'utf8')}`.replace('{}', text));
+  const argv = [...ourselves(), ...args.map((arg) => arg.replace('%E/blockfuse/serve.yaml', config))];
+  const listener = createServer();
+  await new Promise<void>((resolve) => listener.listen(join(folder, 'qmp.sock'), resolve));
+  t.teardown(() => listener.close());
+  const env = { NOTIFY_SOCKET: join(folder, 'n'), LISTEN_FDS: '1', LISTEN_FDNAMES: name };
+  const datagrams = listenForDatagrams(t, env.NOTIFY_SOCKET);
+  // The process id is known in the process only.
+  const activated = ['sh', '-c', 'LISTEN_PID=$$ exec "$@"', 'sh', ...argv];
+  const child = spawn(activated[0] ?? '', activated.slice(1), {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'ignore', 'inherit', descriptorOf(listener)],
+  });
+  t.teardown(() => child.kill('SIGKILL'));
+  const ended = new Promise((resolve) => child.on('exit', resolve));
+  await datagrams.waitFor(/^READY=1$/m);
+  t.is((await stat(disk)).size, 64 * 1_048_576);
+  const client = connect(join(folder, 'qmp.sock'));
+  t.teardown(() => client.destroy());
+  client.write('{"execute":"qmp_capabilities"}\n{"execute":"query-block-exports"}\n{"execute":"quit"}\n');
+  const answers = (await client.setEncoding('utf8').toArray()).join('');
+  t.regex(answers, /"QMP"/);
+  t.regex(answers, /"node-name": ?"disk"/);
+  t.is(await ended, 0);
+  t.regex(datagrams.received.join('\n'), /STOPPING=1/);
+});
+
+/** Of a listening server: what is given to a child. */
+function descriptorOf(server: Server): number {
+  const { fd } = (server as unknown as { _handle: { fd: number } })._handle;
+  return fd;
+}
+
 test('systemd finds nothing wrong with the units', async (t) => {
   if (!canRun(t, 'systemd-analyze')) return;
   const folder = await tempDir(t);
-  const names = await readdir(UNITS);
+  const names = (await readdir(UNITS)).filter((name) => /\.(service|socket)$/.test(name));
   t.true(names.includes('blockfuse@.service'));
   for (const name of names) {
     const text = await readFile(join(UNITS, name), 'utf8');

@@ -29,8 +29,9 @@ async function parse(filename: string, text: string): Promise<OptionsTree> {
 async function parseValue(filename: string, text: string): Promise<unknown> {
   try {
     if (text.trimStart().startsWith('{')) return JSON.parse(text);
-    const { parse: parseYaml } = await import('yaml');
-    return parseYaml(text, { maxAliasCount: 100 }) as unknown;
+    // A CommonJS package: in the bundle it has no names but the default one.
+    const { default: yaml } = await import('yaml');
+    return yaml.parse(text, { maxAliasCount: 100 }) as unknown;
   } catch (error) {
     throw new UsageError(
       `"${filename}" can't be read: ${error instanceof Error ? error.message : String(error)}`,
