@@ -69,12 +69,9 @@ async function exported(t: ExecutionContext): Promise<Served & { file: string; i
   return { ...served, image, file: join(mountpoint, 'n0.raw') };
 }
 
-test.serial('filters come and go, overlays, reopens and resizes under a writer that verifies', async (t) => {
-  if (!canRun(t, 'fio', 'qemu-img')) return;
-  const { client, file, folder, image, ended } = await exported(t);
-  const fio = startFio(t, file, 12);
-  await sleep(1000);
+type Live = Awaited<ReturnType<typeof exported>>;
 
+async function filtersComeAndGo({ client }: Live): Promise<void> {
   await client.run('object-add', { 'qom-type': 'throttle-group', id: 'tg', limits: { 'iops-total': 500 } });
   for (let round = 0; round < 3; round += 1) {
     await client.run('blockdev-add', {
@@ -89,6 +86,9 @@ test.serial('filters come and go, overlays, reopens and resizes under a writer t
     await client.run('blockdev-del', { 'node-name': 't0' });
     await sleep(100);
   }
+}
+
+async function overlaysAreTaken({ client, folder }: Live): Promise<void> {
   for (let round = 0; round < 3; round += 1) {
     await client.run('blockdev-snapshot-sync', {
       'node-name': round === 0 ? 'n0' : `s${round - 1}`,
@@ -97,6 +97,9 @@ test.serial('filters come and go, overlays, reopens and resizes under a writer t
     });
     await sleep(200);
   }
+}
+
+async function reopensAndResizes({ client, image }: Live): Promise<void> {
   for (let round = 0; round < 3; round += 1) {
     const options = { driver: 'qcow2', 'node-name': 'n0', file: { driver: 'file', filename: image } };
     await client.run('blockdev-reopen', { options: [{ ...options, 'read-only': true }] });
@@ -107,6 +110,9 @@ test.serial('filters come and go, overlays, reopens and resizes under a writer t
     await client.run('block_resize', { 'node-name': 's2', size });
     await sleep(50);
   }
+}
+
+async function transactionWithOverlay({ client, folder }: Live): Promise<void> {
   await client.run('transaction', {
     actions: [
       { type: 'block-dirty-bitmap-add', data: { node: 's2', name: 'b0' } },
@@ -121,6 +127,9 @@ test.serial('filters come and go, overlays, reopens and resizes under a writer t
       { type: 'block-dirty-bitmap-add', data: { node: 's3', name: 'b0' } },
     ],
   });
+}
+
+async function otherBackingFile({ client, folder }: Live): Promise<void> {
   // Another backing file of the same content.
   await copyFile(join(folder, 's1.qcow2'), join(folder, 'copy.qcow2'));
   await client.run('blockdev-add', {
@@ -130,6 +139,19 @@ test.serial('filters come and go, overlays, reopens and resizes under a writer t
     file: { driver: 'file', filename: join(folder, 'copy.qcow2') },
     backing: 'n0',
   });
+}
+
+test.serial('filters come and go, overlays, reopens and resizes under a writer that verifies', async (t) => {
+  if (!canRun(t, 'fio', 'qemu-img')) return;
+  const live = await exported(t);
+  const { client, folder } = live;
+  const fio = startFio(t, live.file, 12);
+  await sleep(1000);
+  await filtersComeAndGo(live);
+  await overlaysAreTaken(live);
+  await reopensAndResizes(live);
+  await transactionWithOverlay(live);
+  await otherBackingFile(live);
   t.true(fio.isRunning());
   await client.run('x-blockdev-change', { parent: 's2', child: 'backing', node: 'copy' });
   await sleep(300);
@@ -141,14 +163,15 @@ test.serial('filters come and go, overlays, reopens and resizes under a writer t
   );
   await client.run('block-export-del', { id: 'e0' });
   await client.run('quit');
-  t.is(await ended(), 0);
+  t.is(await live.ended(), 0);
   for (const name of ['disk', 's0', 's1', 's2', 's3'])
     await run('qemu-img', ['check', '-q', join(folder, `${name}.qcow2`)]);
 });
 
 test.serial('an export of a raw file: overlay, filter and resize under a writer that verifies', async (t) => {
   if (!canRun(t, 'fio', 'qemu-img')) return;
-  const { client, folder, ended } = await serve(t);
+  const served = await serve(t);
+  const { client, folder } = served;
   const mountpoint = join(folder, 'mnt');
   await mkdir(mountpoint);
   await writeFile(join(folder, 'disk.raw'), '');
@@ -180,6 +203,6 @@ test.serial('an export of a raw file: overlay, filter and resize under a writer 
   await fio.finish();
   await client.run('block-export-del', { id: 'e0' });
   await client.run('quit');
-  t.is(await ended(), 0);
+  t.is(await served.ended(), 0);
   await run('qemu-img', ['check', '-q', overlay]);
 });
