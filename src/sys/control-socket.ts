@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import { errnoOf } from '../block/errors.ts';
 import { ControlConnection } from './control-connection.ts';
 import type { ConnectionListener } from './control-connection.ts';
+import { makeNonBlocking } from './fdsets.ts';
 import { ReadPoll } from './poll.ts';
 import { closeDescriptor } from './sockets.ts';
 import { acceptClient, connectTo, listenAt } from './unix-socket.ts';
@@ -28,6 +29,7 @@ export function listenControl(path: string, start: StartConversation): ControlLi
 
 /** The same with a socket that listens already; it belongs to the listener. */
 export function listenOn(listener: number, start: StartConversation): ControlListener {
+  makeNonBlocking(listener);
   const connections = new Set<ControlConnection>();
   const { promise: firstClient, resolve: come } = Promise.withResolvers<void>();
   const take = (fd: number): void => {

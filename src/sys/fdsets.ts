@@ -8,6 +8,8 @@ import { lastErrno, libc, systemError } from './libc.ts';
 
 const F_DUPFD_CLOEXEC = 1030;
 const F_GETFL = 3;
+const F_SETFL = 4;
+const F_SETFD = 2;
 const ACCESS = constants.O_RDONLY | constants.O_WRONLY | constants.O_RDWR;
 const NAME = /^\/dev\/fdset\/(\d+)$/;
 
@@ -37,6 +39,7 @@ export function fdSets(): readonly { readonly id: number; readonly fds: readonly
 
 /** The descriptor belongs to the set from now on. Without a number the set is a new one. */
 export function addToFdSet(fd: number, set: number | undefined, opaque: string | undefined): number {
+  if (!isDescriptor(fd)) throw new BlockError('EBADF', `Cannot add descriptor ${fd}: it is not open`);
   const id = set ?? freeNumber();
   sets.set(id, [...(sets.get(id) ?? []), { fd, opaque }]);
   return id;
@@ -106,6 +109,18 @@ export function duplicateDescriptor(fd: number): number {
   const copy = fcntl(fd, F_DUPFD_CLOEXEC, 'int', 3);
   if (copy < 0) throw systemError(`Cannot duplicate descriptor ${fd}`);
   return copy;
+}
+
+/** A program that this process becomes (exec) has the descriptor, too: Node marks all that it starts with to be closed. */
+export function keepOnExec(fd: number): void {
+  if (fcntl(fd, F_SETFD, 'int', 0) < 0) throw systemError(`Cannot keep descriptor ${fd}`);
+}
+
+/** Calls on it return at once instead of waiting, for whoever else has it open, too. */
+export function makeNonBlocking(fd: number): void {
+  const flags = fcntl(fd, F_GETFL);
+  if (flags < 0 || fcntl(fd, F_SETFL, 'int', flags | constants.O_NONBLOCK) < 0)
+    throw systemError(`Cannot make descriptor ${fd} non-blocking`);
 }
 
 /** A further description of an open file where the system allows that, else the same one again. */

@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs';
 import { BlockError } from '../block/errors.ts';
 import { isDescriptor } from './fdsets.ts';
 
@@ -12,6 +13,8 @@ export function listenDescriptor(text: string): number {
   if (fd === undefined)
     throw new BlockError('EBADF', `Cannot use descriptor "${text}": LISTEN_FDNAMES has none of that name`);
   if (!isDescriptor(fd)) throw new BlockError('EBADF', `Cannot use descriptor ${text}: it is not open`);
+  if (!fstatSync(fd).isSocket())
+    throw new BlockError('EBADF', `Cannot use descriptor ${text}: it is not a socket`);
   return fd;
 }
 

@@ -36,9 +36,12 @@ export class QmpClient {
     this.socket = socket;
     this.ended = once(socket, 'close');
     socket.on('error', () => undefined);
-    createInterface({ input: socket }).on('line', (line) => {
+    const lines = createInterface({ input: socket });
+    lines.on('line', (line) => {
       this.take(JSON.parse(line) as Answer | Event);
     });
+    // Of a connection that breaks: `closed` tells.
+    lines.on('error', () => undefined);
   }
 
   static async connect(t: ExecutionContext, path: string, negotiate = true): Promise<QmpClient> {

@@ -30,7 +30,7 @@ export function readStep(kind: KindName, tree: OptionsTree): ServeStep {
     case 'monitor':
       return { kind, ...checked(kind, MONITOR_OPTIONS, tree) };
     case 'blockdev':
-      checked(kind, { ...BLOCKDEV_OPTIONS, snapshot: v.unknown() }, tree);
+      checked(kind, BLOCKDEV_OPTIONS, tree);
       return { kind, options: tree };
     case 'export':
       return { kind, spec: exportSpec(checked(kind, KINDS.export.entries, tree)) };

@@ -9,7 +9,8 @@ import { BlockError, errnoOf } from '../../block/errors.ts';
 import type { ErrnoCode } from '../../block/errors.ts';
 import { discardServerLog, openServerLog } from '../../sys/running-servers.ts';
 import { complain } from '../output.ts';
-import type { ServeReport, ServeRequest, ServeStep } from './messages.ts';
+import { handOver } from './handed.ts';
+import type { ServeReport, ServeRequest } from './messages.ts';
 import { selfCommand, selfName, SERVE, serverEnvironment } from './self.ts';
 
 export type Ready = Extract<ServeReport, { type: 'ready' }>;
@@ -33,7 +34,7 @@ export async function launchServer(request: ServeRequest): Promise<Ready> {
 
 async function launch(request: ServeRequest): Promise<Ready> {
   const log = openServerLog();
-  const { steps, handed } = handOver(request.steps);
+  const { steps, handed } = handOver(request.steps, FIRST_HANDED);
   // The arguments after the first are for people who read the list of processes.
   const [program, argv] = selfCommand([SERVE, ...request.words]);
   const child = spawn(program, argv, {
@@ -54,22 +55,6 @@ async function launch(request: ServeRequest): Promise<Ready> {
 function withoutServiceManager(environment: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const names = Object.keys(environment).filter((name) => !/^(NOTIFY_SOCKET|WATCHDOG_|LISTEN_)/.test(name));
   return Object.fromEntries(names.map((name) => [name, environment[name]]));
-}
-
-/** Descriptors that this process was started with go to the server under other numbers, after its own. */
-function handOver(steps: readonly ServeStep[]): { steps: ServeStep[]; handed: number[] } {
-  const handed: number[] = [];
-  const moved = (fd: number): number => {
-    if (!handed.includes(fd)) handed.push(fd);
-    return FIRST_HANDED + handed.indexOf(fd);
-  };
-  const renumbered = steps.map((step): ServeStep => {
-    if (step.kind === 'fd') return { ...step, fd: moved(step.fd) };
-    if (step.kind !== 'chardev' || step.chardev.backend !== 'socket') return step;
-    const { fd } = step.chardev;
-    return fd === undefined ? step : { ...step, chardev: { ...step.chardev, fd: moved(fd) } };
-  });
-  return { steps: renumbered, handed };
 }
 
 /** What became of the start; undefined when the server ended without a word. */

@@ -6,11 +6,13 @@ import { errnoOf } from '../../block/errors.ts';
 import type { GraphSetup } from '../../block/graph.ts';
 import { askSecret } from '../secrets.ts';
 import { openLogFile } from '../../sys/log-file.ts';
+import { keepOnExec } from '../../sys/fdsets.ts';
 import { nameThisProcess } from '../../sys/processes.ts';
 import { directDebug } from '../debug-output.ts';
 import { complain, logInto } from '../output.ts';
 import type { ServeReport, ServeRequest } from './messages.ts';
 import { Server } from './server.ts';
+import { handedDescriptors } from './handed.ts';
 import { selfCommand, serverEnvironment, THREADS } from './self.ts';
 import { ServiceManager } from './service-manager.ts';
 
@@ -76,7 +78,7 @@ class Launcher {
 
 /** In the process of the command, until the mount ends. */
 export async function serveForeground(request: ServeRequest, tellFiles = true): Promise<number> {
-  restartWithThreads();
+  restartWithThreads(handedDescriptors(request.steps));
   const manager = ServiceManager.fromEnvironment();
   const warn = (message: string): void => {
     complain(`warning: ${message}`);
@@ -150,8 +152,9 @@ function complainInternal(error: unknown): void {
 }
 
 /** The size of libuv's thread pool is decided by the environment that a process starts with. */
-export function restartWithThreads(): void {
+export function restartWithThreads(descriptors: readonly number[] = []): void {
   if (process.env[THREADS] !== undefined) return;
+  for (const fd of descriptors) keepOnExec(fd);
   const [program, argv] = selfCommand(process.argv.slice(2));
   process.execve?.(program, [program, ...argv], serverEnvironment());
 }

@@ -69,8 +69,12 @@ async function askToEnd(
   connection.send(`${JSON.stringify({ execute: 'qmp_capabilities' })}\n`);
   await connection.line();
   connection.send(`${JSON.stringify({ execute: UNMOUNT, arguments: { lazy, mountpoint } })}\n`);
-  const line = await connection.line();
-  return line === undefined ? undefined : (JSON.parse(line) as Answer);
+  for (;;) {
+    const line = await connection.line();
+    if (line === undefined) return undefined;
+    const message = JSON.parse(line) as Answer & { readonly event?: string };
+    if (message.event === undefined) return message;
+  }
 }
 
 /** Adds who keeps a mount busy, as far as /proc tells. */
