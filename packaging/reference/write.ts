@@ -1,7 +1,8 @@
-/** `npm run docs`: writes the manual pages and completions below dist/share/. */
+/** `npm run docs`: writes the manual pages and completions below dist/share/, and the schema of configurations. */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { configSchemaText, SCHEMA_FILE } from './config-schema.ts';
 import { referenceFiles } from './files.ts';
 
 const folder = fileURLToPath(new URL('../../dist/share', import.meta.url));
@@ -14,3 +15,5 @@ for (const { path, text } of referenceFiles(date.toISOString().slice(0, 10))) {
   mkdirSync(dirname(file), { recursive: true });
   writeFileSync(file, text);
 }
+
+writeFileSync(fileURLToPath(new URL(`../../${SCHEMA_FILE}`, import.meta.url)), configSchemaText());
