@@ -29,6 +29,10 @@ export interface BlockFileOptions extends InodeOptions {
   readonly passthrough?: () => HostFile | undefined;
   /** The kernel caches nothing of it: it is a window of another disk that is written by that name, too. */
   readonly uncached?: boolean;
+  /** It may be gone from one moment to the next: the kernel asks at every look. */
+  readonly fleeting?: boolean;
+  /** Called when the last that had it open has closed it. */
+  readonly released?: () => void;
 }
 
 /** A disk as a regular file. */
@@ -37,6 +41,7 @@ export class BlockFile extends Inode {
   readonly export: FuseExport;
   readonly properties: ReadonlyMap<string, string>;
   readonly uncached: boolean;
+  override readonly validity: number;
   /** The same bytes under other names; undefined where there are none. */
   windows: Windows | undefined = undefined;
   /** The kernel may have cached content: set by the first open that lets it. */
@@ -54,6 +59,7 @@ export class BlockFile extends Inode {
     this.options = options;
     this.export = options.export;
     this.uncached = options.uncached ?? false;
+    this.validity = options.fleeting === true ? 0 : 1;
     this.blockSize = Math.min(MAX_BLOCK_SIZE, Math.max(PAGE, options.allocationUnit ?? PAGE));
     const properties = Object.entries(options.properties ?? {});
     this.properties = new Map(properties.map(([name, value]) => [`user.blockfuse.${name}`, value]));
@@ -73,6 +79,10 @@ export class BlockFile extends Inode {
   wrote(offset: number, length: number): void {
     this.changedAt = Date.now();
     this.windows?.wrote(this, offset, length);
+  }
+
+  released(): void {
+    this.options.released?.();
   }
 
   /** A host file to pass through, for a first open. */

@@ -8,6 +8,8 @@ export interface InodeOptions {
   readonly uid?: number;
   readonly gid?: number;
   readonly mtime?: TimeSpec;
+  /** The number that stat shows, in every mount; above 2^32, so that none that is made up meets it. */
+  readonly ino?: number;
 }
 
 /** Changes by chmod, chown and touch; undefined fields stay. */
@@ -29,8 +31,9 @@ export function timeNow(): TimeSpec {
  * mount lives. Its maker returns the same object for the same thing, so the number is stable.
  */
 export abstract class Inode {
-  /** Given by the inode table when the kernel first hears of it. */
+  /** By which the kernel asks for it: given by the inode table when the kernel first hears of it. */
   ino = 0;
+  private readonly shownIno: number | undefined;
   /** Times that the kernel was told of it and has not forgotten. */
   lookups = 0;
   protected abstract readonly type: number;
@@ -43,6 +46,7 @@ export abstract class Inode {
 
   constructor(options: InodeOptions, permissions: number) {
     const now = timeNow();
+    this.shownIno = options.ino;
     this.permissions = options.mode ?? permissions;
     this.uid = options.uid ?? process.getuid?.() ?? 0;
     this.gid = options.gid ?? process.getgid?.() ?? 0;
@@ -67,7 +71,8 @@ export abstract class Inode {
 
   protected common(): Omit<Attributes, 'size' | 'allocated' | 'blockSize'> {
     return {
-      ino: this.ino,
+      nodeId: this.ino,
+      ino: this.shownIno ?? this.ino,
       atime: this.atime,
       mtime: this.mtime,
       ctime: this.ctime,

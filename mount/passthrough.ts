@@ -41,6 +41,7 @@ export class Passthrough {
     state.opens -= 1;
     if (state.opens > 0) return;
     this.states.delete(file);
+    file.released();
     if (state.backingId === 0) return;
     file.endPassthrough();
     this.device.closeBacking(state.backingId);

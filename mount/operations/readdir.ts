@@ -36,11 +36,10 @@ function list(state: MountState, request: RequestView, add: Add): Buffer {
   return listing.finish();
 }
 
-const entryOf = (item: DirectoryItem) => ({
-  name: item.name,
-  ino: item.inode.ino,
-  type: item.inode.attributes().mode,
-});
+const entryOf = ({ name, inode }: DirectoryItem) => {
+  const { ino, mode } = inode.attributes();
+  return { name, ino, type: mode };
+};
 
 const detailsOf = (inode: Inode) => ({
   attributes: inode.attributes(),

@@ -13,6 +13,9 @@ export interface TimeSpec {
 }
 
 export interface Attributes {
+  /** By which the kernel asks for it. */
+  readonly nodeId: number;
+  /** What stat shows. */
   readonly ino: number;
   /** Bytes. */
   readonly size: number;
@@ -81,7 +84,7 @@ export function encodeAttrOut(attributes: Attributes, validity: Validity): Buffe
 
 /** fuse_entry_out: answer of LOOKUP, and the head of every READDIRPLUS entry. */
 export function putEntryOut(bytes: Buffer, at: number, attributes: Attributes, validity: Validity): void {
-  putU64(bytes, at, attributes.ino);
+  putU64(bytes, at, attributes.nodeId);
   putU64(bytes, at + 16, validity.entry);
   putU64(bytes, at + 24, validity.attributes);
   putAttributes(bytes, at + 40, attributes);
