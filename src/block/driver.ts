@@ -175,6 +175,8 @@ export interface SnapshotCapability {
    * @param user who has it, in words, for that refusal
    */
   view(idOrName: string, user?: string): Promise<MappingDriver>;
+  /** Bytes of the clusters that it has, whoever else has them. */
+  allocatedSize(idOrName: string): Promise<number>;
 }
 
 /** A length-preserving transformation of stored data, in units of `unit` bytes of the node's address space. */
@@ -296,6 +298,8 @@ export interface SnapshotInfo {
   readonly id: string;
   readonly name: string;
   readonly vmStateSize: number;
+  /** Bytes of the disk then. */
+  readonly diskSize: number;
   /** Seconds and nanoseconds since 1970. */
   readonly dateSec: number;
   readonly dateNsec: number;

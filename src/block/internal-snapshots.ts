@@ -18,16 +18,29 @@ export function nodeWithSnapshots(top: Node): Node | undefined {
   return node.impl.family === 'mapping' && node.impl.snapshots !== undefined ? node : undefined;
 }
 
-/** Creates, applies or deletes with nothing under way above the node: requests that come meanwhile wait. */
+/** Creates or deletes with nothing under way above the node: requests that come meanwhile wait. */
 export function changeSnapshots<Result>(
   graph: Graph,
   node: Node,
   change: (snapshots: SnapshotCapability) => Promise<Result>,
 ): Promise<Result> {
   const snapshots = snapshotsOf(node);
-  return graph.change([node], async () => {
-    const result = await change(snapshots);
-    node.generation += 1;
-    return result;
+  return graph.change([node], () => change(snapshots));
+}
+
+/** The disk becomes what it was, its size too. */
+export async function applySnapshot(graph: Graph, node: Node, idOrName: string): Promise<void> {
+  await changeSnapshots(graph, node, async (snapshots) => {
+    await snapshots.apply(idOrName);
+    becameAnother(node);
   });
+}
+
+/** All of the content has changed: for whoever notes changes, of the node and of filters above it. */
+function becameAnother(node: Node): void {
+  node.generation += 1;
+  node.watch?.resized(node.size);
+  node.watch?.wrote(0, node.size);
+  for (const { parent } of node.parents)
+    if (parent.parentNode?.impl.family === 'filter') becameAnother(parent.parentNode);
 }

@@ -72,11 +72,12 @@ function versionThree(header: Header, names: NamesInImage): Record<string, unkno
 
 /** A snapshot without what only this format has. */
 export function plainSnapshot(snapshot: SnapshotInfo): SnapshotInfo {
-  const { id, name, vmStateSize, dateSec, dateNsec, vmClockNsec, icount } = snapshot;
+  const { id, name, vmStateSize, diskSize, dateSec, dateNsec, vmClockNsec, icount } = snapshot;
   return {
     id,
     name,
     vmStateSize,
+    diskSize,
     dateSec,
     dateNsec,
     vmClockNsec,

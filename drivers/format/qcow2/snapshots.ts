@@ -13,8 +13,6 @@ const CHUNK = 1024 * 1024;
 export interface Snapshot extends SnapshotInfo {
   readonly l1Offset: number;
   readonly l1Entries: number;
-  /** Bytes of the disk when the snapshot was taken; the image's own where the entry does not say. */
-  readonly diskSize: number;
   /** As they stand in the image, also where they are no text. */
   readonly idBytes: Buffer;
   readonly nameBytes: Buffer;

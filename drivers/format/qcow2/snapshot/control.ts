@@ -3,8 +3,10 @@ import { BlockError } from '../../../../src/block/errors.ts';
 import type { ErrnoCode } from '../../../../src/block/errors.ts';
 import type { DiskParts } from '../disk.ts';
 import { plainSnapshot } from '../info.ts';
+import { Mutex } from '../mutex.ts';
 import { SNAPSHOT_TABLE_MAX } from '../snapshots.ts';
 import type { Snapshot } from '../snapshots.ts';
+import { AllocatedSizes } from './allocated-size.ts';
 import { SnapshotChange } from './change.ts';
 import { encodeSnapshot, newExtra } from './entry.ts';
 import { findSnapshot } from './find.ts';
@@ -20,6 +22,9 @@ const NAME_MAX = 255;
 export class InternalSnapshots implements SnapshotCapability {
   private readonly disk: () => DiskParts;
   private readonly applied: () => void;
+  private readonly sizes = new AllocatedSizes();
+  /** One change at a time, and no view is opened meanwhile. */
+  private readonly turns = new Mutex();
   /** Views that are open, by who has them. */
   private readonly views = new Map<SnapshotDisk, { id: string; user: string }>();
 
@@ -36,7 +41,34 @@ export class InternalSnapshots implements SnapshotCapability {
     return this.disk().snapshots.snapshots.map(plainSnapshot);
   }
 
-  async create(name: string): Promise<SnapshotInfo> {
+  create(name: string): Promise<SnapshotInfo> {
+    return this.turns.run(() => this.createNow(name));
+  }
+
+  apply(idOrName: string): Promise<void> {
+    return this.turns.run(() => this.applyNow(idOrName));
+  }
+
+  delete(idOrName: string): Promise<void> {
+    return this.turns.run(() => this.deleteNow(idOrName));
+  }
+
+  view(idOrName: string, user = 'somebody'): Promise<MappingDriver> {
+    return this.turns.run(() => this.viewNow(idOrName, user));
+  }
+
+  allocatedSize(idOrName: string): Promise<number> {
+    return this.turns.run(() =>
+      this.sizes.of(this.disk().image, this.find(`measure snapshot "${idOrName}"`, idOrName)),
+    );
+  }
+
+  /** The image is closed. */
+  close(): void {
+    for (const view of this.views.keys()) view.vanish();
+  }
+
+  private async createNow(name: string): Promise<SnapshotInfo> {
     const action = `create snapshot "${name}"`;
     const parts = this.writable(action);
     this.refuseName(action, name);
@@ -52,7 +84,7 @@ export class InternalSnapshots implements SnapshotCapability {
     return plainSnapshot(described);
   }
 
-  async apply(idOrName: string): Promise<void> {
+  private async applyNow(idOrName: string): Promise<void> {
     const action = `apply snapshot "${idOrName}"`;
     const parts = this.writable(action);
     const snapshot = this.find(action, idOrName);
@@ -60,27 +92,23 @@ export class InternalSnapshots implements SnapshotCapability {
     this.applied();
   }
 
-  async delete(idOrName: string): Promise<void> {
+  private async deleteNow(idOrName: string): Promise<void> {
     const action = `delete snapshot "${idOrName}"`;
     const parts = this.writable(action);
     const snapshot = this.find(action, idOrName);
     const users = [...this.views.values()].filter(({ id }) => id === snapshot.id).map(({ user }) => user);
     if (users.length > 0) this.refuse('EBUSY', action, `${users.join(', ')} reads it`);
     await switchMetadata(parts, action, (counts) => new SnapshotChange(parts, counts).delete(snapshot));
+    this.sizes.forget();
   }
 
-  async view(idOrName: string, user = 'somebody'): Promise<MappingDriver> {
+  private async viewNow(idOrName: string, user: string): Promise<MappingDriver> {
     const snapshot = this.find(`open snapshot "${idOrName}"`, idOrName);
     const view: SnapshotDisk = await SnapshotDisk.open(this.disk().image, snapshot, () => {
       this.views.delete(view);
     });
     this.views.set(view, { id: snapshot.id, user });
     return view;
-  }
-
-  /** The image is closed. */
-  close(): void {
-    for (const view of this.views.keys()) view.vanish();
   }
 
   private find(action: string, idOrName: string): Snapshot {

@@ -11,7 +11,7 @@ const EXTRA_KNOWN = 24;
 const NO_ICOUNT = 2n ** 64n - 1n;
 const U32_MAX = 2 ** 32 - 1;
 
-/** @param size bytes of the image's disk, for entries that do not tell their own */
+/** @param size bytes of the image's disk: that of entries that do not tell their own */
 export function decodeSnapshot(entry: Buffer, size: number): Snapshot {
   const extra = entry.readUInt32BE(36);
   const idAt = SNAPSHOT_FIXED + extra;

@@ -6,11 +6,7 @@ import type { Limits } from '../../../../src/block/limits.ts';
 import { viewReader } from '../build.ts';
 import type { Reader } from '../build.ts';
 import type { Image } from '../image.ts';
-import { hostOffset } from '../l2-entry.ts';
 import type { Snapshot } from '../snapshots.ts';
-
-/** With more L2 tables than this the allocated size is estimated. */
-const COUNTED_TABLES_MAX = 4096;
 
 /** The L1 table of a snapshot, long enough for its disk. */
 export async function readSnapshotL1(image: Image, snapshot: Snapshot): Promise<Buffer> {
@@ -34,18 +30,13 @@ export class SnapshotDisk implements MappingDriver {
   readonly codec: DataCodec | undefined;
   private readonly image: Image;
   private readonly reader: Reader;
-  private readonly allocated: number;
   private readonly closed: () => void;
   private isGone = false;
 
-  private constructor(
-    image: Image,
-    parts: { size: number; reader: Reader; allocated: number; closed: () => void },
-  ) {
+  private constructor(image: Image, parts: { size: number; reader: Reader; closed: () => void }) {
     this.image = image;
     this.size = parts.size;
     this.reader = parts.reader;
-    this.allocated = parts.allocated;
     this.closed = parts.closed;
     this.codec = image.codec;
     this.limits = limits({
@@ -59,7 +50,7 @@ export class SnapshotDisk implements MappingDriver {
     const { diskSize: size } = snapshot;
     const l1 = await readSnapshotL1(image, snapshot);
     const reader = viewReader(image, { l1, offset: snapshot.l1Offset, size });
-    return new SnapshotDisk(image, { size, reader, allocated: await allocatedSize(image, l1, size), closed });
+    return new SnapshotDisk(image, { size, reader, closed });
   }
 
   tryMap(offset: number, max: number, out: Extent): boolean {
@@ -77,11 +68,6 @@ export class SnapshotDisk implements MappingDriver {
 
   tryReadOpaque(bytes: Buffer, at: number, length: number, offset: number): boolean {
     return this.reader.compressed.tryRead(bytes, at, length, offset);
-  }
-
-  /** Bytes of the clusters that the snapshot has, whoever else has them. */
-  allocatedSize(): number {
-    return this.allocated;
   }
 
   flush(): Promise<void> {
@@ -102,26 +88,4 @@ export class SnapshotDisk implements MappingDriver {
     const text = `Cannot read a snapshot of image "${this.image.subject}": the image is closed`;
     throw new BlockError('ENODEV', text);
   }
-}
-
-async function allocatedSize(image: Image, l1: Buffer, size: number): Promise<number> {
-  const { clusterSize, tableSpan, tableEntries, entrySize } = image.geometry;
-  const inDisk = l1.subarray(0, Math.ceil(size / tableSpan) * 8);
-  const tables: number[] = [];
-  for (let at = 0; at < inDisk.length; at += 8) {
-    const offset = hostOffset(inDisk.readUInt32BE(at), inDisk.readUInt32BE(at + 4));
-    if (offset !== 0) tables.push(offset);
-  }
-  if (tables.length > COUNTED_TABLES_MAX) return Math.min(size, tables.length * tableSpan);
-  const bytes = Buffer.alloc(clusterSize);
-  let clusters = 0;
-  for (const offset of tables) {
-    await image.file.read(bytes, offset);
-    for (let index = 0; index < tableEntries; index += 1) {
-      const at = index * entrySize;
-      const hasPlace = bytes.readUInt32BE(at) !== 0 || (bytes.readUInt32BE(at + 4) & ~511) !== 0;
-      if (hasPlace) clusters += 1;
-    }
-  }
-  return Math.min(size, clusters * clusterSize);
 }
