@@ -15,6 +15,7 @@ import { mountCommand } from './mount.ts';
 import { rebaseCommand } from './rebase.ts';
 import { resizeCommand } from './resize.ts';
 import { serveCommand } from './serve.ts';
+import { snapshotCommand } from './snapshot.ts';
 import { unmountCommand } from './unmount.ts';
 
 /** Every command, in the order help shows them. */
@@ -36,5 +37,6 @@ export const COMMANDS: readonly Command[] = [
   resizeCommand,
   measureCommand,
   amendCommand,
+  snapshotCommand,
   formatsCommand,
 ];

@@ -36,14 +36,23 @@ function backing(image: ImageDescription): string | undefined {
 }
 
 function snapshots(list: unknown): string[] {
-  if (!Array.isArray(list)) return [];
-  const rows = list.map((item: ImageDescription) => [
-    String(item['id']),
-    String(item['name']),
+  return Array.isArray(list) ? ['Snapshot list:', renderSnapshots(list)] : [];
+}
+
+/** Snapshots inside an image as people read them. */
+export function renderSnapshots(list: readonly ImageDescription[]): string {
+  const rows = list.map((item) => [
+    printable(String(item['id'])),
+    printable(String(item['name'])),
     formatSize(Number(item['vm-state-size'])),
     new Date(Number(item['date-sec']) * 1000).toISOString(),
   ]);
-  return ['Snapshot list:', renderTable(['ID', 'TAG', 'VM SIZE', 'DATE'], rows)];
+  return renderTable(['ID', 'TAG', 'VM SIZE', 'DATE'], rows);
+}
+
+/** Names come from images: nothing in them may talk to the terminal. */
+function printable(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, '?');
 }
 
 function specific(given: unknown): string[] {

@@ -23,6 +23,8 @@ export interface ControlHost {
   changed(node: Node): Promise<void>;
   /** Before the size of a node changes: what is shown of parts of it is closed. */
   beforeResize(node: Node): Promise<void>;
+  /** Before a snapshot inside the image is deleted: what shows it is closed. Rejects with EBUSY where somebody reads it. */
+  beforeSnapshotDeletion(node: Node, id: string): Promise<void>;
   quit(): void;
 }
 

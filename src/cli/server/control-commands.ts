@@ -5,6 +5,7 @@ import type { ControlCommand } from '../../control/command.ts';
 import { allCommands } from '../../control/commands/index.ts';
 import { controlHost } from './control-host.ts';
 import type { Server } from './server.ts';
+import { snapshotCommands } from './snapshot-commands.ts';
 
 /** Name of the command that ends a mount and answers when its image is final. */
 export const UNMOUNT = 'x-blockfuse-unmount';
@@ -22,6 +23,7 @@ export interface UnmountAnswer {
 export function controlCommands(server: Server): readonly ControlCommand[] {
   return [
     ...allCommands(controlHost(server)),
+    ...snapshotCommands(server),
     defineControlCommand({
       name: 'x-blockfuse-info',
       summary: 'Tells what is mounted and what went through it',

@@ -38,7 +38,10 @@ export function controlHost(server: Server): ControlHost {
       for (const { place, file } of server.exports.over(node)) await place?.mounted?.invalidate(file);
     },
     beforeResize: async (node) => {
-      for (const { views } of server.exports.over(node)) await views.close();
+      for (const { views } of server.exports.over(node)) await views.partitions.close();
+    },
+    beforeSnapshotDeletion: async (node, id) => {
+      for (const { views } of server.exports.over(node)) await views.snapshots.release(id);
     },
     quit: () => {
       setImmediate(() => void server.end(true).catch(() => undefined));

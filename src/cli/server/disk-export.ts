@@ -13,7 +13,9 @@ import { hostAttributes } from '../../sys/host-attributes.ts';
 import { allocatedSize, formatName, storageNodes } from '../../block/storage.ts';
 import type { ExportSpec } from './messages.ts';
 import type { Place } from './mount-points.ts';
+import { DiskViews } from './disk-views.ts';
 import { PartitionFolder } from './partitions.ts';
+import { SnapshotFolder } from './snapshots.ts';
 import { writeThrough } from './write-through.ts';
 
 /** A node that is shown as a file: its door to the graph, and the file with all that is shown beside it. */
@@ -25,7 +27,7 @@ export class DiskExport {
   readonly file: BlockFile;
   /** Of the file, where the mount point is a directory. */
   readonly name: string;
-  readonly views: PartitionFolder;
+  readonly views: DiskViews;
   /** Where it is mounted; undefined before and after. */
   place: Place | undefined = undefined;
   isShuttingDown = false;
@@ -40,13 +42,17 @@ export class DiskExport {
     this.child = this.attach(node);
     this.fuse.attach(spec.writeThrough ? writeThrough(this.child) : this.child);
     this.file = new BlockFile(this.fileOptions());
-    this.views = new PartitionFolder({
-      graph,
-      child: this.child,
-      name: node.name,
-      file: this.file,
-      invalidate: async (...range) => this.place?.mounted?.invalidate(...range),
-      warn,
+    const disk = { graph, child: this.child, name: node.name, file: this.file };
+    this.views = new DiskViews({
+      partitions: new PartitionFolder({
+        ...disk,
+        invalidate: async (...range) => this.place?.mounted?.invalidate(...range),
+        warn,
+      }),
+      snapshots: new SnapshotFolder({
+        ...disk,
+        isUsed: (file) => this.place?.mounted?.isUsed(file) ?? false,
+      }),
     });
   }
 
@@ -57,7 +63,7 @@ export class DiskExport {
   /** Shows another node; files of partitions follow. */
   async setNode(node: Node): Promise<void> {
     const { size } = this.node;
-    await this.views.close();
+    await this.views.partitions.close();
     await this.graph.moveRoot(this.child, node);
     if (node.size !== size) await this.place?.mounted?.invalidate(this.file);
   }

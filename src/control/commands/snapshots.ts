@@ -1,8 +1,9 @@
+import { changeSnapshots, snapshotsOf } from '../../block/internal-snapshots.ts';
 import { Permission } from '../../block/permissions.ts';
 import { choice, optional, text } from '../../block/schema.ts';
 import { runActions } from '../actions/action.ts';
 import type { Action } from '../actions/action.ts';
-import { internalSnapshot, snapshotsOf } from '../actions/internal-snapshot.ts';
+import { imageNode, internalSnapshot } from '../actions/internal-snapshot.ts';
 import { snapshotFile, snapshotOverlay } from '../actions/overlay.ts';
 import { CommandError, defineControlCommand } from '../command.ts';
 import type { ControlCommand } from '../command.ts';
@@ -57,7 +58,7 @@ export function snapshotCommands(host: ControlHost): readonly ControlCommand[] {
   ];
 }
 
-function deleteInternal({ graph }: ControlHost): ControlCommand {
+function deleteInternal(host: ControlHost): ControlCommand {
   return defineControlCommand({
     name: 'blockdev-snapshot-delete-internal-sync',
     summary: 'Deletes a snapshot inside the image and tells what it was',
@@ -67,21 +68,19 @@ function deleteInternal({ graph }: ControlHost): ControlCommand {
       name: optional(text('Name of the snapshot')),
     },
     run: async ({ device, id, name }) => {
-      const node = findNode(graph, { device });
+      const node = imageNode(findNode(host.graph, { device }));
       if (id === undefined && name === undefined)
         throw new CommandError('GenericError', 'Name or id must be provided');
-      const snapshots = snapshotsOf(node);
-      return graph.change([node], async () => {
-        const found = snapshots
-          .list()
-          .find((each) => (id ?? each.id) === each.id && (name ?? each.name) === each.name);
-        if (found === undefined) {
-          const text = `Snapshot with id '${id ?? '(null)'}' and name '${name ?? '(null)'}' does not exist on device '${device}'`;
-          throw new CommandError('GenericError', text);
-        }
-        await snapshots.delete(found.id);
-        return describeSnapshot(found);
-      });
+      const found = snapshotsOf(node)
+        .list()
+        .find((each) => (id ?? each.id) === each.id && (name ?? each.name) === each.name);
+      if (found === undefined) {
+        const text = `Snapshot with id '${id ?? '(null)'}' and name '${name ?? '(null)'}' does not exist on device '${device}'`;
+        throw new CommandError('GenericError', text);
+      }
+      await host.beforeSnapshotDeletion(node, found.id);
+      await changeSnapshots(host.graph, node, (snapshots) => snapshots.delete(found.id));
+      return describeSnapshot(found);
     },
   });
 }

@@ -1,0 +1,3 @@
+/** Commands of the control socket that QEMU does not have, for both of its ends. */
+export const SNAPSHOT_LIST = 'x-blockfuse-snapshot-list';
+export const SNAPSHOT_APPLY = 'x-blockfuse-snapshot-apply';
