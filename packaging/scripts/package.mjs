@@ -4,10 +4,20 @@
  * native libraries are assets of it.
  */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, mkdirSync, renameSync, rmSync, statSync } from 'node:fs';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createRequire } from 'node:module';
 import { build } from 'esbuild';
 import { BUNDLE_OPTIONS } from './bundle-options.mjs';
+import { licensesOf, nodeLicense } from './licenses.mjs';
 import { root } from './project.mjs';
 
 const folder = `${root}/build/executable-${process.pid}`;
@@ -33,6 +43,11 @@ const REPLACED = [
   { what: /\/libfuse-file\.ts$/, from: '/src/sys/', by: 'libfuse-file.ts' },
 ];
 
+const LIBFUSE = `${'='.repeat(80)}
+libfuse 2.9 (its library, loaded by fuse-native): LGPL-2.1
+
+`;
+
 const embeddedLibraries = {
   name: 'embedded libraries',
   setup({ onResolve }) {
@@ -44,8 +59,9 @@ const embeddedLibraries = {
   },
 };
 
+/** Returns the licences of what is inside. */
 async function bundle() {
-  await build({
+  const { metafile } = await build({
     ...BUNDLE_OPTIONS,
     entryPoints: ['src/main.ts'],
     outfile: `${folder}/blockfuse.cjs`,
@@ -57,7 +73,10 @@ async function bundle() {
     banner: { js: `${THREADS}\n${IMPORT_META_URL}` },
     external: hasFuseNative ? [] : ['fuse-native'],
     plugins: [embeddedLibraries],
+    metafile: true,
   });
+  const inputs = [...Object.keys(metafile.inputs), ...Object.values(ASSETS)];
+  return `${licensesOf(inputs)}${hasFuseNative ? LIBFUSE : ''}${nodeLicense()}`;
 }
 
 /** A copy of this Node, without the symbols that only a debugger reads when there is a program to take them out. */
@@ -91,9 +110,10 @@ function tryOut(program) {
 try {
   mkdirSync(folder, { recursive: true });
   mkdirSync(`${root}/out`, { recursive: true });
-  await bundle();
+  const licenses = await bundle();
   const program = await embed(smallerNode());
   tryOut(program);
+  writeFileSync(`${root}/out/LICENSES.txt`, licenses);
   renameSync(program, `${root}/out/blockfuse`);
   console.log(`out/blockfuse: ${Math.round(statSync(`${root}/out/blockfuse`).size / 1e6)} MB`);
 } catch (error) {

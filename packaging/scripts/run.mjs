@@ -4,6 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { ensureBuilt } from './ensure-built.mjs';
+import { ensureExecutable } from './ensure-executable.mjs';
 import { ensureModules } from './ensure-modules.mjs';
 import { ensurePackages, TEST_TOOLS, warnWithoutFusermount } from './ensure-packages.mjs';
 import { root } from './project.mjs';
@@ -25,6 +26,7 @@ const TASKS = {
   bench: { built: true, tools: true, command: (args) => ['test/bench/run.ts', ...args] },
   ci: { built: true, tools: true, command: (args) => ['packaging/scripts/ci.mjs', ...args] },
   package: { command: () => ['packaging/scripts/package.mjs'] },
+  'package:deb': { executable: true, command: () => ['packaging/scripts/deb.mjs'] },
   docs: { built: true, command: () => ['packaging/reference/write.ts'] },
   build: { command: () => ['packaging/scripts/build.mjs'] },
 };
@@ -41,6 +43,7 @@ function main([name, ...args]) {
   if (task.tools) ensurePackages(TEST_TOOLS);
   if (task.fuse) warnWithoutFusermount();
   if (task.built) ensureBuilt(node);
+  if (task.executable) ensureExecutable(node);
   const [script, ...rest] = task.command(args);
   const cwd = task.cwd ? (process.env.INIT_CWD ?? process.cwd()) : root;
   run(node, [`${root}/${script}`, ...rest], { cwd, env: task.env });

@@ -29,6 +29,7 @@ const PACKAGES: Readonly<Record<string, string>> = {
   'systemd-analyze': 'systemd',
   setpriv: 'util-linux',
   'mount.fuse3': 'fuse3',
+  debootstrap: 'debootstrap',
   '7zz': '7zip',
   create_compressed_fs: 'cloop-utils',
   bximage: 'bximage',

@@ -1,22 +1,23 @@
 /**
- * npm run test:soak [-- ava arguments]: the random tests with many more rounds. BLOCKFUSE_SEED=<n> starts them elsewhere.
+ * npm run test:soak [-- ava arguments]: the random tests with many more rounds, and the packages on clean systems. BLOCKFUSE_SEED=<n> starts them elsewhere.
  */
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const RANDOM_TESTS = [
+const TESTS = [
   'test/block/**/*.test.ts',
   'test/conformance/**/*.test.ts',
   'test/fault/**/*.test.ts',
   'test/format/**/*.test.ts',
   'test/fuzz/**/*.test.ts',
   'test/interop/**/*.test.ts',
+  'test/packaging/packages.test.ts',
 ];
 
 const given = process.argv.slice(2);
 const args = [`${ROOT}node_modules/ava/entrypoints/cli.mjs`, '--serial', '--timeout=30m'];
-const child = spawn(process.execPath, [...args, ...(given.length === 0 ? RANDOM_TESTS : given)], {
+const child = spawn(process.execPath, [...args, ...(given.length === 0 ? TESTS : given)], {
   cwd: ROOT,
   stdio: 'inherit',
   env: { ...process.env, BLOCKFUSE_SOAK: '1' },
