@@ -86,7 +86,7 @@ export async function mountTree(options: MountTreeOptions): Promise<Mounted> {
   const at = await inspectMountPoint(options.mountpoint);
   checkKind(at, options.root);
   const words = parseMountOptions(options.options ?? []);
-  const place = await PathHandle.open(placeOf(options, at));
+  const place = await PathHandle.open(placeOf(options, at)).catch(() => PathHandle.open(at.path));
   const closePlace = (): void => {
     place.close();
   };
@@ -200,7 +200,7 @@ function planFor(options: MountTreeOptions, at: MountPoint, words: MountOptions)
   };
 }
 
-/** An image that is no local path (`nbd://`, `/dev/fdset/1`) has no file system to name: that of the mount point stands in. */
+/** An image that is no local path (`nbd://`, `/dev/fdset/1`), or has no name any more: the file system of the mount point stands in. */
 const placeOf = (options: MountTreeOptions, at: MountPoint): string =>
   options.source.startsWith('/') && !options.source.startsWith('/dev/fdset/') ? options.source : at.path;
 

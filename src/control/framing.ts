@@ -5,49 +5,62 @@ const MAX_DEPTH = 1024;
 
 /**
  * Cuts a stream of characters into JSON texts, as QMP sends them: objects one after the other, with or without line
- * ends between. Knows braces and strings only; what it hands out may still fail to parse.
+ * ends between. Knows braces and strings only; what it hands out may still fail to parse. Looks at each character once.
  */
 export class JsonSplitter {
-  private text = '';
-  /** First character not looked at yet, the open braces and brackets before it, and whether it is inside a string. */
-  private position = 0;
+  /** Of the text that has begun and not ended, the chunks before this one. */
+  private parts: string[] = [];
+  private length = 0;
   private depth = 0;
   private inString = false;
+  private isEscaped = false;
+  /** Something other than blanks has come. */
+  private hasBegun = false;
 
   /** The complete texts that `chunk` ends, in order. Throws a RangeError when one grows beyond the limits. */
   push(chunk: string): string[] {
-    this.text += chunk;
     const complete: string[] = [];
-    for (; this.position < this.text.length; this.position += 1) {
-      const ends = this.endsText(this.text[this.position]);
+    let start = 0;
+    for (let at = 0; at < chunk.length; at += 1) {
+      const ends = this.endsText(chunk[at] ?? '');
       if (this.depth > MAX_DEPTH) throw new RangeError('JSON nesting depth limit exceeded');
       if (!ends) continue;
-      complete.push(this.text.slice(0, this.position + 1).trim());
-      this.text = this.text.slice(this.position + 1);
-      this.position = -1;
+      complete.push([...this.parts, chunk.slice(start, at + 1)].join('').trim());
+      start = at + 1;
+      this.begin();
     }
-    if (this.text.trim() === '') this.clear();
-    if (this.text.length > MAX_REQUEST)
-      throw new RangeError(`a request is longer than ${MAX_REQUEST} characters`);
+    this.keep(chunk.slice(start));
     return complete;
   }
 
-  private clear(): void {
-    this.text = '';
-    this.position = 0;
+  private keep(rest: string): void {
+    if (!this.hasBegun) return;
+    this.parts.push(rest);
+    this.length += rest.length;
+    if (this.length > MAX_REQUEST) throw new RangeError(`a request is longer than ${MAX_REQUEST} characters`);
   }
 
-  private endsText(character: string | undefined): boolean {
+  private begin(): void {
+    this.parts = [];
+    this.length = 0;
+    this.hasBegun = false;
+  }
+
+  private endsText(character: string): boolean {
     if (this.inString) {
-      if (character === '\\') this.position += 1;
+      if (this.isEscaped) this.isEscaped = false;
+      else if (character === '\\') this.isEscaped = true;
       else if (character === '"') this.inString = false;
       return false;
     }
+    // Anything but an object at the top level ends with its line: a stray word must not swallow what follows.
+    if (character === '\n' && this.depth === 0) return this.hasBegun;
+    if (character === ' ' || character === '\r' || character === '\n' || character === '\t') return false;
+    this.hasBegun = true;
     if (character === '"') this.inString = true;
     else if (character === '{' || character === '[') this.depth += 1;
     else if (character === '}' || character === ']') return this.closes();
-    // Anything but an object at the top level ends with its line: a stray word must not swallow what follows.
-    return character === '\n' && this.depth === 0 && this.text.slice(0, this.position).trim() !== '';
+    return false;
   }
 
   private closes(): boolean {

@@ -60,7 +60,8 @@ export class ControlSession implements ControlClient {
     try {
       for (const request of this.splitter.push(text)) this.take(request);
     } catch (error) {
-      this.send({ error: { class: 'GenericError', desc: `JSON parse error, ${String(error)}` } });
+      const why = error instanceof Error ? error.message : String(error);
+      this.send({ error: { class: 'GenericError', desc: `JSON parse error, ${why}` } });
       throw error;
     }
   }
@@ -93,6 +94,8 @@ export class ControlSession implements ControlClient {
       await this.answer(text);
       this.waiting -= 1;
       if (this.waiting === MAX_WAITING - 1) this.options.accept?.(true);
+      // Others get their turn between the requests of one client.
+      if (this.waiting > 0) await new Promise((resolve) => setImmediate(resolve));
     });
   }
 

@@ -20,7 +20,7 @@ export function wrongArgument(issue: v.BaseIssue<unknown>, entries: OptionEntrie
   if (issue.input === undefined || issue.message.startsWith('Invalid key: Expected "'))
     return `Parameter '${name}' is missing`;
   if (issue.message.startsWith('must be one of ') && typeof issue.input === 'string')
-    return `Parameter '${name}' does not accept value '${issue.input}'`;
+    return `Parameter '${String(path.at(-1) as string)}' does not accept value '${issue.input}'`;
   const kind = kindAt(path, entries);
   if (kind === undefined) return `Parameter '${name}' ${issue.message}`;
   if (jsonKind(issue.input) !== kind && (TYPES[kind] ?? '') !== '')

@@ -7,6 +7,8 @@ import { closeDescriptor } from './sockets.ts';
 
 /** Reads of one wake: then others get their turn. */
 const BATCH = 4;
+/** Milliseconds in which a client that was refused may notice. */
+const LINGER = 1000;
 /** Bytes that wait to be sent: a client that reads nothing is given up, its memory is ours. */
 const MAX_BACKLOG = 16 * 2 ** 20;
 
@@ -30,6 +32,8 @@ export class ControlConnection {
   private readonly decoder = new StringDecoder('utf8');
   private readonly listener: ConnectionListener;
   private isOpen = true;
+  /** What still comes is dropped. */
+  private isRefused = false;
 
   /** The descriptor belongs to the connection. */
   constructor(fd: number, start: (connection: ControlConnection) => ConnectionListener) {
@@ -67,6 +71,15 @@ export class ControlConnection {
     this.writer.destroySoon();
   }
 
+  /** Says no more, and reads what comes without looking at it, so that the client gets the last words before the end. */
+  private refuse(): void {
+    this.isRefused = true;
+    this.writer.end();
+    setTimeout(() => {
+      this.close();
+    }, LINGER).unref();
+  }
+
   private destroy(): void {
     this.stopReading();
     this.writer.destroy();
@@ -86,10 +99,14 @@ export class ControlConnection {
       const message = reader.read(this.fd);
       if (message === 'empty') return;
       if (message === 'end') return this.close();
+      if (this.isRefused) {
+        for (const fd of message.descriptors) closeDescriptor(fd);
+        continue;
+      }
       try {
         this.listener.receive(this.decoder.write(message.bytes), message.descriptors);
       } catch {
-        this.close();
+        this.refuse();
       }
     }
   }

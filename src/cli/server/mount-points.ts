@@ -75,6 +75,7 @@ export class MountPoints {
         throw new BlockError('EBUSY', `Cannot end ${disk.fuse.label}: its file is open`);
       }
       leaveFolder(place, disk);
+      await mounted.invalidate(disk.file);
       return;
     }
     await mounted.unmount(lazy);

@@ -1,0 +1,236 @@
+/** The same requests to blockfuse and to qemu-storage-daemon: the answers are the same but where it is said here. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import test from 'ava';
+import type { ExecutionContext } from 'ava';
+import { run } from '../helpers/run.ts';
+import { QmpClient, serve } from '../helpers/serve.ts';
+import type { Answer } from '../helpers/serve.ts';
+import { tempDir } from '../helpers/temp-dir.ts';
+import { canRun, tool } from '../helpers/tools.ts';
+
+async function storageDaemon(t: ExecutionContext): Promise<{ client: QmpClient; folder: string }> {
+  const folder = await tempDir(t);
+  const path = join(folder, 'qmp.sock');
+  const chardev = ['--chardev', `socket,path=${path},server=on,wait=off,id=c`, '--monitor', 'c'];
+  const child = spawn(tool('qemu-storage-daemon'), chardev, { cwd: folder, stdio: 'ignore' });
+  const ended = once(child, 'exit');
+  t.teardown(async () => {
+    child.kill('SIGTERM');
+    await ended;
+  });
+  while (!existsSync(path)) await sleep(10);
+  return { client: await QmpClient.connect(t, path), folder };
+}
+
+async function prepare(folder: string): Promise<void> {
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', join(folder, 'disk.qcow2'), '16M']);
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', join(folder, 'over.qcow2'), '16M']);
+  await writeFile(join(folder, 'mnt.raw'), '');
+  await mkdir(join(folder, 'folder'));
+}
+
+type Request = readonly [execute: string, given?: Readonly<Record<string, unknown>>];
+
+function requests(folder: string): readonly Request[] {
+  return [...nodesAndExports(folder), ...sizesAndBitmaps(), ...objects(), ...overlays(folder)];
+}
+
+function nodesAndExports(folder: string): readonly Request[] {
+  const file = { driver: 'file', filename: join(folder, 'disk.qcow2'), 'node-name': 'f0' };
+  const e0 = {
+    type: 'fuse',
+    id: 'e0',
+    'node-name': 'n0',
+    mountpoint: join(folder, 'mnt.raw'),
+    writable: true,
+  };
+  return [
+    ['blockdev-add', { driver: 'qcow2', 'node-name': 'n0', file }],
+    ['blockdev-add', { driver: 'qcow2', 'node-name': 'n0', file: 'f0' }],
+    ['blockdev-add', { driver: 'nix', 'node-name': 'n1' }],
+    ['blockdev-add', { 'node-name': 'n1' }],
+    ['blockdev-add', { driver: 'raw', file: 'f0' }],
+    ['blockdev-del', { 'node-name': 'f0' }],
+    ['blockdev-del', { 'node-name': 'nope' }],
+    ['blockdev-del', {}],
+    ['block-export-add', e0],
+    ['block-export-add', e0],
+    ['block-export-add', { ...e0, id: 'e 1' }],
+    ['block-export-add', { ...e0, id: 'e1', 'node-name': 'nope' }],
+    ['block-export-add', { ...e0, id: 'e1', type: 'nix' }],
+    ['query-block-exports'],
+  ];
+}
+
+function sizesAndBitmaps(): readonly Request[] {
+  const bitmap = { node: 'n0', name: 'b0' };
+  return [
+    ['block_resize', { 'node-name': 'n0', size: 32 << 20 }],
+    ['block_resize', { 'node-name': 'n0', size: 'a' }],
+    ['block_resize', { 'node-name': 'n0', size: 1000 }],
+    ['block_resize', { 'node-name': 'n0', size: 32 << 20, more: 1 }],
+    ['block_resize', { 'node-name': 'nope', size: 512 }],
+    ['block-dirty-bitmap-add', bitmap],
+    ['block-dirty-bitmap-add', bitmap],
+    ['block-dirty-bitmap-add', { node: 'n0', name: 'b1', granularity: 1000 }],
+    ['block-dirty-bitmap-add', { node: 'n0', name: '' }],
+    ['block-dirty-bitmap-add', { node: 'f0', name: 'b1', persistent: true }],
+    ['block-dirty-bitmap-disable', bitmap],
+    ['block-dirty-bitmap-enable', bitmap],
+    ['block-dirty-bitmap-clear', bitmap],
+    ['block-dirty-bitmap-clear', { node: 'n0', name: 'nope' }],
+    ['block-dirty-bitmap-merge', { node: 'n0', target: 'b0', bitmaps: ['nope'] }],
+    ['transaction', { actions: [{ type: 'nix', data: {} }] }],
+    [
+      'transaction',
+      {
+        actions: [
+          { type: 'block-dirty-bitmap-add', data: { node: 'n0', name: 'b9' } },
+          { type: 'block-dirty-bitmap-add', data: bitmap },
+        ],
+      },
+    ],
+    ['block-dirty-bitmap-remove', { node: 'n0', name: 'b9' }],
+    ['block-set-write-threshold', { 'node-name': 'f0', 'write-threshold': 4096 }],
+    ['block-set-write-threshold', { 'node-name': 'nope', 'write-threshold': 4096 }],
+  ];
+}
+
+function objects(): readonly Request[] {
+  return [
+    ['object-add', { 'qom-type': 'throttle-group', id: 'tg' }],
+    ['object-add', { 'qom-type': 'throttle-group', id: 'tg' }],
+    ['object-add', { 'qom-type': 'nix', id: 'x' }],
+    ['object-del', { id: 'nope' }],
+    ['qom-get', { path: '/objects/tg', property: 'limits' }],
+    ['qom-set', { path: '/objects/tg', property: 'limits', value: { 'iops-total': 100 } }],
+    ['qom-get', { path: '/objects/tg', property: 'x-iops-total' }],
+    ['qom-get', { path: '/objects/nope', property: 'limits' }],
+    ['qom-get', { path: '/objects/tg', property: 'nope' }],
+    ['object-del', { id: 'tg' }],
+  ];
+}
+
+function overlays(folder: string): readonly Request[] {
+  return [
+    ['blockdev-reopen', { options: [{ driver: 'qcow2', file: 'f0' }] }],
+    ['blockdev-reopen', { options: [{ driver: 'qcow2', 'node-name': 'nope', file: 'f0' }] }],
+    ['x-blockdev-change', { parent: 'n0', child: 'nope' }],
+    [
+      'blockdev-add',
+      {
+        driver: 'qcow2',
+        'node-name': 'o0',
+        backing: null,
+        file: { driver: 'file', filename: join(folder, 'over.qcow2') },
+      },
+    ],
+    ['blockdev-snapshot', { node: 'n0', overlay: 'o0' }],
+    ['blockdev-snapshot', { node: 'n0', overlay: 'o0' }],
+    ['blockdev-snapshot', { node: 'nope', overlay: 'o0' }],
+    ['query-block-exports'],
+    [
+      'blockdev-create',
+      { 'job-id': 'j0', options: { driver: 'file', filename: join(folder, 'new.raw'), size: 4096 } },
+    ],
+    ['job-dismiss', { id: 'nope' }],
+    ['qmp_capabilities'],
+    ['nope'],
+    ['block-export-del', { id: 'nope' }],
+    ['block-export-del', { id: 'e0' }],
+    ['block-export-del', { id: 'e0' }],
+    ['query-block-exports'],
+    ['blockdev-del', { 'node-name': 'o0' }],
+    ['blockdev-del', { 'node-name': 'n0' }],
+  ];
+}
+
+/** What blockfuse says in other words: more than QEMU does, or the words of the block layer. */
+const OTHER_WORDS: Readonly<Record<string, RegExp>> = {
+  "'node-name' must be specified for the root node": /'node-name' must be specified/,
+  "Node 'n0' is busy: node is used as backing hd of 'o0'": /overlay already has a backing image/,
+};
+
+function comparable(answer: Answer, folder: string): unknown {
+  const text = JSON.stringify(answer.error ?? answer.return).replaceAll(folder, '');
+  return JSON.parse(text) as unknown;
+}
+
+test('answers are those of qemu-storage-daemon', async (t) => {
+  if (!canRun(t, 'qemu-storage-daemon', 'qemu-img')) return;
+  const theirs = await storageDaemon(t);
+  const ours = await serve(t);
+  await prepare(theirs.folder);
+  await prepare(ours.folder);
+  const list = requests(ours.folder);
+  for (const [index, [execute, given]] of requests(theirs.folder).entries()) {
+    const expected = await theirs.client.ask(execute, given);
+    const found = await ours.client.ask(...(list[index] ?? ['']));
+    const what = `${execute} ${JSON.stringify(given)}`;
+    const words = OTHER_WORDS[expected.error?.desc ?? ''];
+    if (words === undefined) {
+      t.deepEqual(comparable(found, ours.folder), comparable(expected, theirs.folder), what);
+      continue;
+    }
+    t.regex(found.error?.desc ?? '', words, what);
+  }
+  const names = (client: QmpClient): string[] =>
+    client.events.map(({ event, data }) => `${event} ${JSON.stringify(data)}`);
+  for (const { client } of [ours, theirs])
+    while (!names(client).some((name) => name.includes('concluded'))) await sleep(10);
+  t.deepEqual(names(ours.client).sort(), names(theirs.client).sort());
+});
+
+test('what is not a request is answered as by qemu-storage-daemon', async (t) => {
+  if (!canRun(t, 'qemu-storage-daemon')) return;
+  const theirs = await storageDaemon(t);
+  const ours = await serve(t);
+  const texts = [
+    '{"execute": 12}',
+    '{"foo": 1}',
+    '{"execute": "query-version", "extra": 1, "id": {"a": [1]}}',
+    '{"execute": "query-version", "arguments": []}',
+    '{"exec-oob": "query-version"}',
+    '{"execute": "query-version", "exec-oob": "query-version"}',
+    '[1]',
+    '{}',
+  ];
+  for (const text of texts) t.deepEqual(await ours.client.raw(text), await theirs.client.raw(text), text);
+});
+
+test('query-named-block-nodes and query-qmp-schema have the members that clients of QEMU read', async (t) => {
+  if (!canRun(t, 'qemu-storage-daemon', 'qemu-img')) return;
+  const theirs = await storageDaemon(t);
+  const ours = await serve(t);
+  for (const { client, folder } of [theirs, ours]) {
+    await prepare(folder);
+    const file = { driver: 'file', filename: join(folder, 'disk.qcow2') };
+    await client.run('blockdev-add', { driver: 'qcow2', 'node-name': 'n0', file });
+    await client.run('block-dirty-bitmap-add', { node: 'n0', name: 'b0' });
+  }
+  const node = async (client: QmpClient): Promise<Record<string, unknown>> => {
+    const nodes = (await client.run('query-named-block-nodes', { flat: true })) as Record<string, unknown>[];
+    return nodes.find((each) => each['node-name'] === 'n0') ?? {};
+  };
+  const [expected, found] = [await node(theirs.client), await node(ours.client)];
+  t.deepEqual(Object.keys(found).sort(), Object.keys(expected).sort());
+  t.deepEqual(found['dirty-bitmaps'], expected['dirty-bitmaps']);
+  t.deepEqual(found['cache'], expected['cache']);
+  const stats = (await ours.client.run('query-blockstats', { 'query-nodes': true })) as { stats: object }[];
+  const theirStats = (await theirs.client.run('query-blockstats', { 'query-nodes': true })) as {
+    stats: object;
+  }[];
+  t.deepEqual(Object.keys(stats[0]?.stats ?? {}).sort(), Object.keys(theirStats[0]?.stats ?? {}).sort());
+  const schema = (await ours.client.run('query-qmp-schema')) as Record<string, unknown>[];
+  const byName = new Map(schema.map((entry) => [entry['name'], entry]));
+  const command = byName.get('block_resize');
+  t.like(command, { 'meta-type': 'command' });
+  t.like(byName.get(command?.['arg-type']), { 'meta-type': 'object' });
+  for (const entry of schema)
+    if (entry['meta-type'] === 'array') t.true(byName.has(entry['element-type']), String(entry['name']));
+});
