@@ -28,6 +28,7 @@ const TASKS = {
   package: { command: () => ['packaging/scripts/package.mjs'] },
   'package:deb': { executable: true, command: () => ['packaging/scripts/deb.mjs'] },
   docs: { built: true, command: () => ['packaging/reference/write.ts'] },
+  'new-driver': { command: (args) => ['packaging/scripts/new-driver.mjs', ...args] },
   build: { command: () => ['packaging/scripts/build.mjs'] },
 };
 
