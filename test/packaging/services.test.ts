@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { existsSync, fstatSync, openSync } from 'node:fs';
-import { mkdir, open, readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, readdir, rename, stat, writeFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import type { Server } from 'node:net';
 import { join } from 'node:path';
@@ -179,7 +179,6 @@ test('the lines of blockfuse-serve.service take the socket of the service manage
   const argv = [...ourselves(), ...args.map((arg) => arg.replace('%E/blockfuse/serve.yaml', config))];
   const listener = createServer();
   await new Promise<void>((resolve) => listener.listen(join(folder, 'qmp.sock'), resolve));
-  t.teardown(() => listener.close());
   const env = { NOTIFY_SOCKET: join(folder, 'n'), LISTEN_FDS: '1', LISTEN_FDNAMES: name };
   const datagrams = listenForDatagrams(t, env.NOTIFY_SOCKET);
   // The process id is known in the process only.
@@ -190,9 +189,12 @@ test('the lines of blockfuse-serve.service take the socket of the service manage
   });
   t.teardown(() => child.kill('SIGKILL'));
   const ended = new Promise((resolve) => child.on('exit', resolve));
+  // This process listens no more, so that every client is the child's. Closing removes the name it was made with.
+  await rename(join(folder, 'qmp.sock'), join(folder, 'given.sock'));
+  listener.close();
   await datagrams.waitFor(/^READY=1$/m);
   t.is((await stat(disk)).size, 64 * 1_048_576);
-  const client = connect(join(folder, 'qmp.sock'));
+  const client = connect(join(folder, 'given.sock'));
   t.teardown(() => client.destroy());
   client.write('{"execute":"qmp_capabilities"}\n{"execute":"query-block-exports"}\n{"execute":"quit"}\n');
   const answers = (await client.setEncoding('utf8').toArray()).join('');
