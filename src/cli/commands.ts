@@ -7,6 +7,7 @@ import { compareCommand } from './compare.ts';
 import { convertCommand } from './convert.ts';
 import { createCommand } from './create.ts';
 import { formatsCommand } from './formats.ts';
+import { graphCommand } from './graph.ts';
 import { infoCommand } from './info.ts';
 import { listCommand } from './list.ts';
 import { mapCommand } from './map.ts';
@@ -26,6 +27,7 @@ export const COMMANDS: readonly Command[] = [
   detachCommand,
   listCommand,
   serveCommand,
+  graphCommand,
   infoCommand,
   mapCommand,
   createCommand,

@@ -53,6 +53,9 @@ export interface ExportState {
   readonly id: string;
   readonly nodeName: string;
   readonly isShuttingDown: boolean;
+  readonly isWritable: boolean;
+  /** The file that shows it; '' while there is none. */
+  readonly file: string;
 }
 
 export interface ExportHost {

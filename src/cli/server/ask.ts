@@ -31,8 +31,18 @@ export async function ask(
   command: string,
   given: Readonly<Record<string, unknown>>,
 ): Promise<unknown> {
+  return askServer(server, command, given, `Cannot change "${mount.image}"`);
+}
+
+/** The same of any server. @param action begins the message of an error: `Cannot change "disk.qcow2"` */
+export async function askServer(
+  server: RunningServer,
+  command: string,
+  given: Readonly<Record<string, unknown>>,
+  action: string,
+): Promise<unknown> {
   const connection = await connectControl(server.socket).catch((error: unknown) => {
-    const text = `Cannot change "${mount.image}": its server (pid ${server.pid}) does not answer`;
+    const text = `${action}: its server (pid ${server.pid}) does not answer`;
     throw new BlockError('ECONNREFUSED', text, {}, error);
   });
   try {

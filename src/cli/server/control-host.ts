@@ -52,10 +52,12 @@ export function controlHost(server: Server): ControlHost {
 function exportHost({ exports }: Server): ExportHost {
   return {
     list: () =>
-      exports.all.map(({ spec, node, isShuttingDown }) => ({
-        id: spec.id,
-        nodeName: node.name,
-        isShuttingDown,
+      exports.all.map((disk) => ({
+        id: disk.spec.id,
+        nodeName: disk.node.name,
+        isShuttingDown: disk.isShuttingDown,
+        isWritable: disk.fuse.options.writable,
+        file: disk.place?.fileOf(disk) ?? '',
       })),
     add: (options) => exports.add(exportSpec(options)),
     setNode: async (id, node) => {

@@ -3,9 +3,13 @@ import { permissionNames } from '../../block/permissions.ts';
 import { bool, optional } from '../../block/schema.ts';
 import { defineControlCommand } from '../command.ts';
 import type { ControlCommand } from '../command.ts';
+import { describeGraph } from '../describe-graph.ts';
 import { describeNode, imageFilename } from '../describe-node.ts';
 import type { ControlHost } from '../host.ts';
 import { blockStats } from './block-stats.ts';
+
+/** Not QEMU's. */
+export const GRAPH_COMMAND = 'x-blockfuse-graph';
 
 /** What there is, in QEMU's shapes. */
 export function queryCommands(host: ControlHost): readonly ControlCommand[] {
@@ -43,6 +47,12 @@ export function queryCommands(host: ControlHost): readonly ControlCommand[] {
           .list()
           .map(({ id, nodeName }) => ({ device: id, ...blockStats(graph.node(nodeName)) }));
       },
+    }),
+    defineControlCommand({
+      name: GRAPH_COMMAND,
+      summary: 'Nodes, edges with roles and permissions, and who holds them: what a picture needs',
+      arguments: {},
+      run: async () => describeGraph(host),
     }),
     defineControlCommand({
       name: 'x-debug-query-block-graph',
