@@ -27,8 +27,11 @@ export interface BlockFileOptions extends InodeOptions {
    * While one is open the caller keeps it so. A write past the end grows the host file, whatever `growable` says.
    */
   readonly passthrough?: () => HostFile | undefined;
-  /** The kernel caches nothing of it: it is a window of another disk that is written by that name, too. */
-  readonly uncached?: boolean;
+  /**
+   * The kernel caches nothing of it: its bytes are written by another name, too. Asked at each open; who has it open by
+   * then may go on with what was cached.
+   */
+  readonly uncached?: () => boolean;
   /** It may be gone from one moment to the next: the kernel asks at every look. */
   readonly fleeting?: boolean;
   /** Called when the last that had it open has closed it. */
@@ -40,7 +43,6 @@ export class BlockFile extends Inode {
   protected readonly type = FileType.regular;
   readonly export: FuseExport;
   readonly properties: ReadonlyMap<string, string>;
-  readonly uncached: boolean;
   override readonly validity: number;
   /** The same bytes under other names; undefined where there are none. */
   windows: Windows | undefined = undefined;
@@ -58,11 +60,14 @@ export class BlockFile extends Inode {
     super(options, options.export.options.writable ? 0o600 : 0o400);
     this.options = options;
     this.export = options.export;
-    this.uncached = options.uncached ?? false;
     this.validity = options.fleeting === true ? 0 : 1;
     this.blockSize = Math.min(MAX_BLOCK_SIZE, Math.max(PAGE, options.allocationUnit ?? PAGE));
     const properties = Object.entries(options.properties ?? {});
     this.properties = new Map(properties.map(([name, value]) => [`user.blockfuse.${name}`, value]));
+  }
+
+  get uncached(): boolean {
+    return this.options.uncached?.() === true;
   }
 
   /** Owner, mode and time as the maker of a further file over the same disk should give them. */

@@ -144,6 +144,7 @@ test('exports come and go: on a file, in a folder with others; in use they stay 
   await add('e3', 'mnt', { 'node-name': 'm1' });
   t.deepEqual((await readdir(join(folder, 'mnt'))).sort(), ['m0.raw', 'm1.raw']);
   // Several writers of one disk see what the others wrote.
+  for (const each of ['on-file', 'mnt/m0.raw', 'mnt/m1.raw']) await readFile(join(folder, each));
   await writeFile(join(folder, 'on-file'), 'one', { flag: 'r+' });
   t.is((await readFile(join(folder, 'mnt', 'm1.raw'))).toString('latin1', 0, 3), 'one');
   await writeFile(join(folder, 'mnt', 'm1.raw'), 'two', { flag: 'r+' });

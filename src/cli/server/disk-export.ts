@@ -7,6 +7,7 @@ import type { Graph } from '../../block/graph.ts';
 import { wholeHostFile } from '../../block/identity.ts';
 import type { Node } from '../../block/node.ts';
 import { Permission } from '../../block/permissions.ts';
+import { reaches } from '../../block/rewire.ts';
 import { mayAllowOther } from '../../sys/fuse-conf.ts';
 import { modificationTime } from '../../sys/fuse-mountpoint.ts';
 import { hostAttributes } from '../../sys/host-attributes.ts';
@@ -32,11 +33,19 @@ export class DiskExport {
   place: Place | undefined = undefined;
   isShuttingDown = false;
   private readonly graph: Graph;
+  private readonly all: () => readonly DiskExport[];
 
-  constructor(graph: Graph, spec: ExportSpec, warn: (message: string) => void) {
+  /** @param all every export of the server: who else writes what this one shows is looked up there */
+  constructor(
+    graph: Graph,
+    spec: ExportSpec,
+    warn: (message: string) => void,
+    all: () => readonly DiskExport[],
+  ) {
     const node = graph.node(spec.nodeName);
     this.graph = graph;
     this.spec = spec;
+    this.all = all;
     this.name = `${node.name}.raw`;
     this.fuse = fuseExport(node, spec);
     this.child = this.attach(node);
@@ -66,6 +75,16 @@ export class DiskExport {
     await this.views.partitions.close();
     await this.graph.moveRoot(this.child, node);
     if (node.size !== size) await this.place?.mounted?.invalidate(this.file);
+  }
+
+  /** Another export writes what this one shows. */
+  get hasOtherWriters(): boolean {
+    return this.all().some(
+      (other) =>
+        other !== this &&
+        other.fuse.options.writable &&
+        [...writtenBy(other.node)].some((node) => reaches(this.node, node)),
+    );
   }
 
   /** The kernel may do the I/O itself now: nothing between the file and the host file has to see the bytes. */
@@ -128,9 +147,17 @@ export class DiskExport {
       allocated: () => allocatedSize(this.node) ?? this.node.size,
       allocationUnit: node.limits.allocationUnit,
       properties: { node: node.name, driver: node.driver.name, format: formatName(node) },
+      uncached: () => this.hasOtherWriters,
       passthrough: () => (this.mayPassThrough ? hostFile(this.node) : undefined),
     };
   }
+}
+
+/** The nodes that a write to this one may change: all below but backing files. */
+function writtenBy(node: Node, found = new Set<Node>()): Set<Node> {
+  found.add(node);
+  for (const child of node.children.values()) if (child !== node.cow) writtenBy(child.node, found);
+  return found;
 }
 
 export const letsOthersIn = ({ allowOther }: ExportSpec): boolean =>

@@ -67,9 +67,10 @@ export class Exports {
     return this.changes.run(async () => {
       if (this.disks.has(spec.id))
         throw new BlockError('EEXIST', `Block export id '${spec.id}' is already in use`);
-      const disk = new DiskExport(this.graph, spec, (message) => {
+      const warn = (message: string): void => {
         this.watcher.warn(message);
-      });
+      };
+      const disk = new DiskExport(this.graph, spec, warn, () => this.all);
       if (spec.writable === 'auto' && disk.node.readOnly)
         this.watcher.warn(`"${spec.imageName ?? spec.nodeName}" can only be read`);
       if (spec.transport === 'fuse-native') this.watcher.warn(FUSE_NATIVE_LACKS);
@@ -81,6 +82,8 @@ export class Exports {
         throw error;
       }
       this.disks.set(spec.id, disk);
+      for (const { place, file, hasOtherWriters } of this.all)
+        if (hasOtherWriters) await place?.mounted?.invalidate(file);
       this.watcher.changed();
     });
   }

@@ -140,7 +140,7 @@ export class PartitionFolder implements DirectorySource {
     const file = new BlockFile({
       export: target.attach(child),
       ...disk.identity,
-      uncached: true,
+      uncached: () => true,
       allocationUnit: node.limits.allocationUnit,
       properties: propertiesOf(node, partition),
     });
