@@ -129,6 +129,27 @@ async function transactionWithOverlay({ client, folder }: Live): Promise<void> {
   });
 }
 
+/** Snapshots inside the image, and the name of the backing file that stands in it. */
+async function internalSnapshots(t: ExecutionContext, { client, folder }: Live): Promise<void> {
+  for (const name of ['one', 'two']) {
+    await client.run('blockdev-snapshot-internal-sync', { device: 's3', name });
+    await sleep(100);
+  }
+  t.regex(
+    await client.refused('blockdev-snapshot-internal-sync', { device: 's3', name: 'one' }),
+    /already exists on device 's3'/,
+  );
+  t.like(await client.run('blockdev-snapshot-delete-internal-sync', { device: 's3', name: 'one' }), {
+    name: 'one',
+    'vm-state-size': 0,
+  });
+  await client.run('change-backing-file', {
+    device: 's3',
+    'image-node-name': 's2',
+    'backing-file': join(folder, 'copy.qcow2'),
+  });
+}
+
 async function otherBackingFile({ client, folder }: Live): Promise<void> {
   // Another backing file of the same content.
   await copyFile(join(folder, 's1.qcow2'), join(folder, 'copy.qcow2'));
@@ -145,12 +166,13 @@ test.serial('filters come and go, overlays, reopens and resizes under a writer t
   if (!canRun(t, 'fio', 'qemu-img')) return;
   const live = await exported(t);
   const { client, folder } = live;
-  const fio = startFio(t, live.file, 12);
+  const fio = startFio(t, live.file, 14);
   await sleep(1000);
   await filtersComeAndGo(live);
   await overlaysAreTaken(live);
   await reopensAndResizes(live);
   await transactionWithOverlay(live);
+  await internalSnapshots(t, live);
   await otherBackingFile(live);
   t.true(fio.isRunning());
   await client.run('x-blockdev-change', { parent: 's2', child: 'backing', node: 'copy' });
