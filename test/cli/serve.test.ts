@@ -231,6 +231,26 @@ test('events: I/O errors, write thresholds, jobs', async (t) => {
   }
 });
 
+test('an image that turns out to be damaged is told of', async (t) => {
+  if (!canRun(t, 'qemu-img')) return;
+  const { client, folder } = await serve(t);
+  const image = join(folder, 'disk.qcow2');
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', image, '1M']);
+  const bytes = await readFile(image);
+  // The first L1 entry names a table that is not aligned.
+  bytes.writeBigUInt64BE(0x8000000000050200n, Number(bytes.readBigUInt64BE(40)));
+  await writeFile(image, bytes);
+  const mountpoint = join(folder, 'on-file');
+  await writeFile(mountpoint, '');
+  const file = { driver: 'file', filename: image };
+  await client.run('blockdev-add', { driver: 'qcow2', 'node-name': 'n0', file });
+  const id = { type: 'fuse', id: 'e0', 'node-name': 'n0' };
+  await client.run('block-export-add', { ...id, mountpoint, writable: true });
+  await t.throwsAsync(readFile(mountpoint), { code: 'EIO' });
+  t.like(await client.event('BLOCK_IMAGE_CORRUPTED'), { 'node-name': 'n0', fatal: true });
+  t.like(await client.event('BLOCK_IO_ERROR'), { device: 'e0', operation: 'read' });
+});
+
 test('transaction: all or none, and what it made is closed again', async (t) => {
   const { client, folder } = await serve(t);
   const file = join(folder, 'base.raw');

@@ -22,6 +22,8 @@ export interface ImageParts {
   /** What guest data goes through on its way to and from its place: encryption. */
   readonly codec?: DataCodec | undefined;
   readonly hasBacking: () => boolean;
+  /** Told once, when damage is found. */
+  readonly onCorrupt?: ((what: string) => void) | undefined;
 }
 
 /** What all parts of one open qcow2 image share. */
@@ -44,6 +46,7 @@ export class Image {
   /** Bits of the header that promise what writing breaks are cleared; before that nothing may be written. */
   prepared: boolean;
   private damage: BlockError | undefined = undefined;
+  private onCorrupt: ImageParts['onCorrupt'];
   private preparing: Promise<void> | undefined = undefined;
 
   constructor(parts: ImageParts) {
@@ -57,6 +60,7 @@ export class Image {
     this.writable = parts.writable;
     this.codec = parts.codec;
     this.hasBacking = parts.hasBacking;
+    this.onCorrupt = parts.onCorrupt;
     const { fields } = parts.header;
     this.size = fields.size;
     this.prepared = !this.lazyRefcounts && (fields.autoclear_features & ~AUTOCLEAR_KEPT) === 0n;
@@ -87,6 +91,8 @@ export class Image {
   corrupt(what: string): never {
     const error = new BlockError('EIO', `Cannot use image "${this.subject}": it is corrupt: ${what}`);
     log('%s', error.message);
+    this.onCorrupt?.(what);
+    this.onCorrupt = undefined;
     if (this.writable && this.damage === undefined) {
       this.damage = error;
       this.markCorrupt();

@@ -56,6 +56,10 @@ export async function openQcow2(context: OpenContext<Qcow2Options>): Promise<Map
     head,
     header: new HeaderBlock(file, head.bytes, header),
     encryption,
+    onCorrupt: (what: string) => {
+      const about = { device: '', 'node-name': context.nodeName, msg: what, fatal: writable };
+      context.event('BLOCK_IMAGE_CORRUPTED', about);
+    },
   };
   const parts = await assemble(assembly, { options, discard: common.discard, writable });
   const dirty = (header.incompatible_features & Incompatible.dirty) !== 0n;
@@ -77,6 +81,7 @@ interface Assembly {
   readonly head: Head;
   readonly header: HeaderBlock;
   readonly encryption: Encryption | undefined;
+  readonly onCorrupt: (what: string) => void;
 }
 
 interface Mode {
@@ -100,6 +105,7 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
     writable: writable && options.snapshot === undefined,
     codec: encryption?.codec,
     hasBacking: () => file.parent.parentNode?.cow !== undefined,
+    onCorrupt: assembly.onCorrupt,
   });
   const sizes = cacheSizes(options, header.fields, {
     slice: geometry.sliceSize,
