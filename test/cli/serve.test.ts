@@ -8,7 +8,7 @@ import { attemptBlockfuse, blockfuse } from '../helpers/program.ts';
 import { run } from '../helpers/run.ts';
 import { QmpClient, serve } from '../helpers/serve.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
-import { canRun } from '../helpers/tools.ts';
+import { canRun, isRoot, skip } from '../helpers/tools.ts';
 
 const MiB = 1 << 20;
 
@@ -249,6 +249,37 @@ test('an image that turns out to be damaged is told of', async (t) => {
   await t.throwsAsync(readFile(mountpoint), { code: 'EIO' });
   t.like(await client.event('BLOCK_IMAGE_CORRUPTED'), { 'node-name': 'n0', fatal: true });
   t.like(await client.event('BLOCK_IO_ERROR'), { device: 'e0', operation: 'read' });
+});
+
+test('what the kernel does by itself is not changed below its hands', async (t) => {
+  if (!isRoot(t)) return;
+  const { client, folder } = await serve(t);
+  const image = join(folder, 'disk.raw');
+  const mountpoint = join(folder, 'on-file');
+  await writeFile(image, Buffer.alloc(MiB, 'x'));
+  await writeFile(mountpoint, '');
+  await client.run('blockdev-add', {
+    driver: 'raw',
+    'node-name': 'n0',
+    file: { driver: 'file', filename: image },
+  });
+  const id = { type: 'fuse', id: 'e0', 'node-name': 'n0' };
+  await client.run('block-export-add', { ...id, mountpoint, passthrough: true });
+  const info = (await client.run('x-blockfuse-info')) as { exports: { passthrough: boolean }[] };
+  if (info.exports[0]?.passthrough !== true) return skip(t, 'this kernel has no FUSE passthrough');
+  const file = await open(mountpoint);
+  const bitmap = { node: 'n0', name: 'b0' };
+  t.regex(await client.refused('block-dirty-bitmap-add', bitmap), /kernel does its I\/O past this server/);
+  await file.close();
+  // The kernel tells of the close in its own time.
+  for (;;) {
+    const { error } = await client.ask('block-dirty-bitmap-add', bitmap);
+    if (error === undefined) break;
+    await sleep(20);
+  }
+  const again = await open(mountpoint);
+  await client.run('block-dirty-bitmap-clear', bitmap);
+  await again.close();
 });
 
 test('transaction: all or none, and what it made is closed again', async (t) => {
