@@ -1,25 +1,9 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { root } from './project.mjs';
 
-/** Tools that tests and benchmarks use as judge and load, and the Debian package of each. */
-export const TEST_TOOLS = {
-  'qemu-img': 'qemu-utils',
-  'qemu-io': 'qemu-utils',
-  'qemu-nbd': 'qemu-utils',
-  'qemu-storage-daemon': 'qemu-system-common',
-  fio: 'fio',
-  'mkfs.ext4': 'e2fsprogs',
-  'mkfs.xfs': 'xfsprogs',
-  xfs_repair: 'xfsprogs',
-  fusermount3: 'fuse3',
-  losetup: 'mount',
-  fstrim: 'util-linux',
-  mandoc: 'mandoc',
-  zsh: 'zsh',
-  fish: 'fish',
-  nbdkit: 'nbdkit',
-  nbdcopy: 'libnbd-bin',
-};
+/** Programs that tests and benchmarks use as judge and load, and the Debian package of each. */
+export const TEST_TOOLS = JSON.parse(readFileSync(`${root}/packaging/test-tools.json`, 'utf8'));
 
 const FOLDERS = [
   ...new Set([...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin', '/usr/bin', '/bin']),

@@ -74,7 +74,7 @@ test('a client that floods without reading is given up, nobody else waits', asyn
   for (let count = 0; count < 20; count += 1) {
     const started = Date.now();
     await client.run('query-status');
-    t.true(Date.now() - started < 1500);
+    t.true(Date.now() - started < 10_000);
     await sleep(20);
   }
   const { rss } = {

@@ -1,39 +1,11 @@
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 
 /** Programs that tests use as judge or load, and the Debian package that has each. */
-const PACKAGES: Readonly<Record<string, string>> = {
-  'qemu-img': 'qemu-utils',
-  'qemu-io': 'qemu-utils',
-  'qemu-nbd': 'qemu-utils',
-  'qemu-storage-daemon': 'qemu-system-common',
-  fio: 'fio',
-  nbdkit: 'nbdkit',
-  nbdcopy: 'libnbd-bin',
-  fusermount3: 'fuse3',
-  vhdimount: 'libvhdi-utils',
-  losetup: 'mount',
-  unshare: 'util-linux',
-  sfdisk: 'fdisk',
-  fallocate: 'util-linux',
-  fstrim: 'util-linux',
-  'mkfs.ext4': 'e2fsprogs',
-  'fsck.ext4': 'e2fsprogs',
-  'mkfs.xfs': 'xfsprogs',
-  xfs_repair: 'xfsprogs',
-  'fsck.fat': 'dosfstools',
-  mcopy: 'mtools',
-  mdir: 'mtools',
-  mandoc: 'mandoc',
-  'systemd-analyze': 'systemd',
-  setpriv: 'util-linux',
-  'mount.fuse3': 'fuse3',
-  debootstrap: 'debootstrap',
-  '7zz': '7zip',
-  create_compressed_fs: 'cloop-utils',
-  bximage: 'bximage',
-};
+const PACKAGES = JSON.parse(
+  readFileSync(new URL('../../packaging/test-tools.json', import.meta.url), 'utf8'),
+) as Readonly<Record<string, string>>;
 
 const FOLDERS = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin', '/usr/bin', '/bin'];
 
