@@ -90,6 +90,7 @@ test.serial('the time from start to ready is told', async (t) => {
     await unmount(folder);
   }
   t.log(`ready after ${times.map(Math.round).join(', ')} ms`);
+  t.is(times.length, 5);
 });
 
 test.serial('in the foreground it has its threads without starting again', async (t) => {
