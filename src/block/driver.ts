@@ -258,6 +258,19 @@ export interface CreateContext<Options> {
   describe?(filename: string, format: string | undefined): Promise<ImageInfo>;
 }
 
+/** Takes the content of a new image front to back, for layouts that can be written no other way. */
+export interface SequentialWriter {
+  /** Bytes: every piece begins at a multiple of it and, but for the last one of the disk, is a multiple of it long. */
+  readonly unit: number;
+  /**
+   * Calls come in ascending order and need not wait for one another; `bytes` belong to the writer until it resolves. What is
+   * left out reads as zeroes.
+   */
+  write(bytes: Buffer, offset: number): Promise<void>;
+  /** Completes the image, after every write has ended; until then no program takes the file for one. */
+  finish(): Promise<void>;
+}
+
 /** An image that is not made, only measured. */
 export interface MeasureContext {
   readonly options: Readonly<Record<string, unknown>>;
@@ -338,6 +351,10 @@ export interface Driver<Entries extends OptionEntries = OptionEntries> {
   childPermissions?(name: string, roles: Roles, parent: PermissionPair, readOnly: boolean): PermissionPair;
   readonly createOptions?: OptionEntries;
   create?(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void>;
+  /** As `create`, with the content. Undefined, with nothing done: an image of these options can be written when it is there. */
+  createSequential?(
+    context: CreateContext<Readonly<Record<string, unknown>>>,
+  ): Promise<SequentialWriter | undefined>;
   check?(open: OpenDriver, options: CheckOptions): Promise<CheckResult>;
   measure?(context: MeasureContext): Promise<ImageMeasure>;
 }

@@ -12,10 +12,10 @@ export const amendCommand = defineCommand({
   arguments: [IMAGE_ARGUMENT],
   options: {
     ...IMAGE_OPTIONS,
-    options: { schema: optional(text('Options of the format: key=value,...')), value: 'list', short: 'O' },
+    options: { schema: optional(text('Options of the format: key=value,...')), value: 'list', short: 'o' },
     json: { schema: optional(bool('Print errors as JSON'), false) },
   },
-  examples: [{ command: 'blockfuse amend -O compat=1.1 disk.qcow2', text: 'From version 2 to version 3' }],
+  examples: [{ command: 'blockfuse amend -o compat=1.1 disk.qcow2', text: 'From version 2 to version 3' }],
   run: async ({ arguments: [image = ''], options }) => {
     const wanted = parseKeyValues(options.options ?? '');
     if (Object.keys(wanted).length === 0) throw new UsageError('nothing to change is given with --options');

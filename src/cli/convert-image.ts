@@ -1,11 +1,15 @@
 import path from 'node:path';
 import type { Child } from '../block/child.ts';
+import type { SequentialWriter } from '../block/driver.ts';
 import { BlockError } from '../block/errors.ts';
 import type { Graph } from '../block/graph.ts';
 import { alignUp } from '../util/sizes.ts';
 import { keepContent } from '../jobs/rebase.ts';
 import { copyDisk } from '../jobs/copy.ts';
-import { createImage } from './create-image.ts';
+import { copySequentially } from '../jobs/copy-sequential.ts';
+import type { JobControl } from '../jobs/segments.ts';
+import { createImage, createSequential } from './create-image.ts';
+import type { NewImage } from './create-image.ts';
 import type { ImageValues } from './image-arguments.ts';
 import { Progress } from './progress.ts';
 import { doorTo, openForCommand, withGraph } from './with-graph.ts';
@@ -33,7 +37,12 @@ export async function convertImage(
     const source = await openForCommand(graph, image, options, { writable: false, options: view });
     const { size } = source.child;
     const format = options['target-format'];
-    if (!options['no-create']) await createTarget(graph, target, size, options);
+    const made = { filename: target, format, 'virtual-size': size };
+    if (!options['no-create']) {
+      const image = newImage(target, size, options);
+      if (await createSequential(graph, image, (writer) => copyInOrder(source.child, writer))) return made;
+      await createImage(graph, image);
+    }
     const into = await openTarget(graph, target, options);
     if (into.size < size) {
       const text = `it has ${into.size} bytes, must have the ${size} of the source at least`;
@@ -41,24 +50,24 @@ export async function convertImage(
     }
     await copy(source.child, into, options);
     await into.flush();
-    return { filename: target, format, 'virtual-size': size };
+    return made;
   });
 }
 
-async function createTarget(
-  graph: Graph,
-  target: string,
-  size: number,
-  options: ConvertOptions,
-): Promise<void> {
+function newImage(target: string, size: number, options: ConvertOptions): NewImage {
   const backing = options.backing === undefined ? {} : { backing_file: options.backing };
   const format = options['backing-format'] === undefined ? {} : { backing_fmt: options['backing-format'] };
-  await createImage(graph, {
+  return {
     filename: path.resolve(target),
     format: options['target-format'],
     size,
     options: { ...options.createOptions, ...backing, ...format },
-  });
+  };
+}
+
+/** What is left of a failed one lacks its end, so that nothing takes it for an image. */
+async function copyInOrder(source: Child, writer: SequentialWriter): Promise<void> {
+  await withProgress((control) => copySequentially(source, writer, control));
 }
 
 async function openTarget(graph: Graph, target: string, options: ConvertOptions): Promise<Child> {
@@ -83,13 +92,7 @@ function keyNames(given: ConvertOptions['createOptions']): Record<string, unknow
 }
 
 async function copy(source: Child, into: Child, options: ConvertOptions): Promise<void> {
-  const progress = new Progress('convert');
-  const control = {
-    progress: (done: number, total: number): void => {
-      progress.update(done, total);
-    },
-  };
-  try {
+  await withProgress(async (control) => {
     if (options.backing !== undefined) {
       await keepContent(into, source, into.node.cow, control);
       return;
@@ -98,6 +101,16 @@ async function copy(source: Child, into: Child, options: ConvertOptions): Promis
     const units = options.compress ? compressedUnits(into.node.filteredChild()) : {};
     const targetIsZero = fresh || options['target-is-zero'];
     await copyDisk(source, into, { ...control, ...units, targetIsZero });
+  });
+}
+
+async function withProgress(run: (control: JobControl) => Promise<void>): Promise<void> {
+  const progress = new Progress('convert');
+  const update = (done: number, total: number): void => {
+    progress.update(done, total);
+  };
+  try {
+    await run({ progress: update });
   } finally {
     progress.end();
   }

@@ -12,7 +12,11 @@ export const convertCommand = defineCommand({
   options: {
     ...IMAGE_OPTIONS,
     'target-format': { schema: optional(text('Format of the target'), 'raw'), value: 'name', short: 'O' },
-    'target-options': { schema: optional(text('Options to create it with: key=value,...')), value: 'list' },
+    'target-options': {
+      schema: optional(text('Options to create it with: key=value,...')),
+      value: 'list',
+      short: 'o',
+    },
     compress: { schema: optional(bool('Write compressed clusters, on several cores'), false), short: 'c' },
     snapshot: {
       schema: optional(text('Internal snapshot to copy, instead of the disk as it is')),
@@ -34,6 +38,10 @@ export const convertCommand = defineCommand({
   examples: [
     { command: 'blockfuse convert disk.vmdk -O qcow2 disk.qcow2', text: 'Another format' },
     { command: 'blockfuse convert -c -O qcow2 disk.raw small.qcow2', text: 'Compressed' },
+    {
+      command: 'blockfuse convert -O vmdk -o subformat=streamOptimized disk.qcow2 disk.vmdk',
+      text: 'A stream-optimized VMDK, as OVF packages hold it',
+    },
   ],
   run: async ({ arguments: [image = '', target = ''], options }) => {
     const { convertImage } = await import('./convert-image.ts');

@@ -1,8 +1,9 @@
 import path from 'node:path';
 import { BlockError } from '../block/errors.ts';
 import type { Graph } from '../block/graph.ts';
-import { createImage } from './create-image.ts';
+import { createImage, createSequential } from './create-image.ts';
 import type { ImageValues } from './image-arguments.ts';
+import { complain } from './output.ts';
 import { withGraph } from './with-graph.ts';
 
 export interface CreateRequest {
@@ -28,12 +29,11 @@ export async function createNewImage(
       ...(backing === undefined ? {} : { backing_file: backing }),
       ...(backingFormat === undefined ? {} : { backing_fmt: backingFormat }),
     };
-    await createImage(graph, {
-      filename: path.resolve(request.image),
-      format: request.format,
-      size,
-      options,
-    });
+    const image = { filename: path.resolve(request.image), format: request.format, size, options };
+    if (await createSequential(graph, image, (writer) => writer.finish())) {
+      const how = `it is written front to back, once: "blockfuse convert -O ${request.format} -o ..." makes one with content`;
+      complain(`warning: "${request.image}" is complete and empty, and can only be read; ${how}`);
+    } else await createImage(graph, image);
     return { filename: request.image, format: request.format, 'virtual-size': size };
   });
 }

@@ -1,7 +1,7 @@
 /** Makes a new image file of any format that can be written. */
 import path from 'node:path';
 import type { Child } from '../block/child.ts';
-import type { Driver, ImageInfo } from '../block/driver.ts';
+import type { CreateContext, Driver, ImageInfo, SequentialWriter } from '../block/driver.ts';
 import { BlockError } from '../block/errors.ts';
 import type { Graph } from '../block/graph.ts';
 import { expandDotted, takeDeclared } from '../block/options.ts';
@@ -17,17 +17,39 @@ export interface NewImage {
   readonly options: OptionsTree;
 }
 
+type Context = CreateContext<Readonly<Record<string, unknown>>>;
+
 /** Creates the file (replacing one of that name) and the format's structures in it. Everything is closed and flushed. */
 export async function createImage(graph: Graph, image: NewImage): Promise<void> {
+  await withNewFiles(graph, image, async (driver, context) => {
+    await driver.create?.(context);
+  });
+}
+
+/**
+ * Creates an image that is written front to back, with the content that `fill` gives it. False, with nothing written:
+ * it is one that is created empty and written like any other.
+ */
+export async function createSequential(
+  graph: Graph,
+  image: NewImage,
+  fill: (writer: SequentialWriter) => Promise<void>,
+): Promise<boolean> {
+  if (creator(graph, image.format).createSequential === undefined) return false;
+  return withNewFiles(graph, image, async (driver, context) => {
+    const writer = await driver.createSequential?.(context);
+    if (writer !== undefined) await fill(writer);
+    return writer !== undefined;
+  });
+}
+
+async function withNewFiles<Result>(
+  graph: Graph,
+  image: NewImage,
+  use: (driver: Driver, context: Context) => Promise<Result>,
+): Promise<Result> {
   const driver = creator(graph, image.format);
-  const tree = structuredClone(expandDotted(image.options));
-  const options = takeDeclared(tree, driver.createOptions ?? {}, `new ${image.format} image`);
-  const [unknown] = Object.keys(tree);
-  if (unknown !== undefined) {
-    const known = Object.keys(driver.createOptions ?? {}).join(', ') || 'none';
-    const text = `format "${image.format}" has no option "${unknown}" to create with, only ${known}`;
-    throw new BlockError('EINVAL', `Cannot create "${image.filename}": ${text}`);
-  }
+  const options = createOptions(driver, image);
   const files: Child[] = [];
   const openNew = async (filename: string): Promise<Child> => {
     const kind = fileKind(filename);
@@ -39,22 +61,20 @@ export async function createImage(graph: Graph, image: NewImage): Promise<void> 
     if (kind === 'regular') await child.resize(0, true);
     return child;
   };
+  const beside = (filename: string): string =>
+    path.resolve(path.dirname(path.resolve(image.filename)), filename);
   try {
-    const file = await openNew(image.filename);
-    const beside = (filename: string): Promise<Child> =>
-      openNew(path.resolve(path.dirname(path.resolve(image.filename)), filename));
-    const describe = (filename: string, format: string | undefined): Promise<ImageInfo> =>
-      describeImage(graph, path.resolve(path.dirname(path.resolve(image.filename)), filename), format);
-    await driver.create?.({
+    const result = await use(driver, {
       options,
       size: image.size,
-      file,
+      file: await openNew(image.filename),
       subject: image.filename,
-      createFile: beside,
+      createFile: (filename) => openNew(beside(filename)),
       secret: (id) => graph.secret(id, image.filename),
-      describe,
+      describe: (filename, format) => describeImage(graph, beside(filename), format),
     });
     for (const child of files) await child.flush();
+    return result;
   } finally {
     for (const child of files) {
       const { name } = child.node;
@@ -62,6 +82,16 @@ export async function createImage(graph: Graph, image: NewImage): Promise<void> 
       await graph.remove(name);
     }
   }
+}
+
+function createOptions(driver: Driver, image: NewImage): Readonly<Record<string, unknown>> {
+  const tree = structuredClone(expandDotted(image.options));
+  const options = takeDeclared(tree, driver.createOptions ?? {}, `new ${image.format} image`);
+  const [unknown] = Object.keys(tree);
+  if (unknown === undefined) return options;
+  const known = Object.keys(driver.createOptions ?? {}).join(', ') || 'none';
+  const text = `format "${image.format}" has no option "${unknown}" to create with, only ${known}`;
+  throw new BlockError('EINVAL', `Cannot create "${image.filename}": ${text}`);
 }
 
 async function describeImage(graph: Graph, filename: string, format: string | undefined): Promise<ImageInfo> {

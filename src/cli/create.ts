@@ -25,7 +25,7 @@ export const createCommand = defineCommand({
       short: 'b',
     },
     'backing-format': { schema: optional(text('Format of the backing file')), value: 'name', short: 'F' },
-    options: { schema: optional(text('Options of the format: key=value,...')), value: 'list', short: 'O' },
+    options: { schema: optional(text('Options of the format: key=value,...')), value: 'list', short: 'o' },
     follow: IMAGE_OPTIONS.follow,
     ...SECRET_OPTIONS,
     json: { schema: optional(bool('Print what was made as JSON'), false) },
@@ -34,7 +34,7 @@ export const createCommand = defineCommand({
     { command: 'blockfuse create disk.qcow2 20G', text: 'An empty qcow2 disk of 20 GiB' },
     { command: 'blockfuse create -b base.qcow2 -F qcow2 top.qcow2', text: 'An overlay over base.qcow2' },
     {
-      command: 'blockfuse create -f vmdk -O subformat=monolithicFlat disk.vmdk 1G',
+      command: 'blockfuse create -f vmdk -o subformat=monolithicFlat disk.vmdk 1G',
       text: 'With an option of the format',
     },
   ],

@@ -15,7 +15,11 @@ export const measureCommand = defineCommand({
   options: {
     ...IMAGE_OPTIONS,
     'target-format': { schema: optional(text('Format to measure for'), 'raw'), value: 'name', short: 'O' },
-    'target-options': { schema: optional(text('Options of that format: key=value,...')), value: 'list' },
+    'target-options': {
+      schema: optional(text('Options of that format: key=value,...')),
+      value: 'list',
+      short: 'o',
+    },
     size: { schema: optional(size('Size of an empty disk, instead of an image')), value: 'bytes' },
     snapshot: { schema: optional(text('Internal snapshot to measure')), value: 'name', short: 'l' },
     json: {

@@ -32,7 +32,7 @@ export async function copyDisk(source: Child, target: Child, options: CopyOption
     options.progress?.(done, total);
   };
   const all = segments(source, total, chunk);
-  const pieces = options.unit === undefined ? aligned(all, chunk) : whole(all, chunk);
+  const pieces = options.unit === undefined ? aligned(all, chunk) : wholeChunks(all, chunk);
   await inParallel(pieces, parallel, copy);
   if (target.size > total && options.targetIsZero !== true && depth === Infinity) {
     await target.writeZeroes(total, target.size - total, ZeroFlag.mayUnmap);
@@ -76,7 +76,7 @@ async function* aligned(
 }
 
 /** Joins segments to whole chunks: a chunk is zero where all of it is. */
-async function* whole(
+export async function* wholeChunks(
   source: AsyncGenerator<Segment, void, undefined>,
   chunk: number,
 ): AsyncGenerator<Segment, void, undefined> {

@@ -16,7 +16,7 @@ test.serial('a key comes from a file, a descriptor, a variable or an object, and
   const image = join(folder, 'a.qcow2');
   const keyFile = join(folder, 'key');
   await writeFile(keyFile, KEY);
-  await blockfuse(['create', '-O', `encrypt.format=luks,${FAST}`, '--key-file', keyFile, image, '4M']);
+  await blockfuse(['create', '-o', `encrypt.format=luks,${FAST}`, '--key-file', keyFile, image, '4M']);
   const raw = join(folder, 'a.raw');
   await writeFile(raw, Buffer.alloc(4 * 1024 * 1024, 'content'));
   const before = process.env['BF_KEY'];
@@ -55,7 +55,7 @@ test.serial('without a key: what the header tells is shown, the rest is refused'
   const image = join(folder, 'a.luks');
   const keyFile = join(folder, 'key');
   await writeFile(keyFile, KEY);
-  await blockfuse(['create', '-f', 'luks', '-O', 'iter-time=10', '--key-file', keyFile, image, '1M']);
+  await blockfuse(['create', '-f', 'luks', '-o', 'iter-time=10', '--key-file', keyFile, image, '1M']);
   const info = JSON.parse((await blockfuse(['info', '--json', image])).stdout) as Record<string, unknown>;
   t.like(info, { format: 'luks', encrypted: true, 'virtual-size': 1024 * 1024 });
   const refused = await attemptBlockfuse(['resize', image, '2M']);
@@ -72,7 +72,7 @@ test.serial('a terminal is asked for the key, without an echo', async (t) => {
   const image = join(folder, 'a.luks');
   const keyFile = join(folder, 'key');
   await writeFile(keyFile, KEY);
-  await blockfuse(['create', '-f', 'luks', '-O', 'iter-time=10', '--key-file', keyFile, image, '1M']);
+  await blockfuse(['create', '-f', 'luks', '-o', 'iter-time=10', '--key-file', keyFile, image, '1M']);
   const asks = (command: string, typed: string) =>
     attempt('script', ['-qec', `sleep 0.1; ${process.execPath} ${program()} ${command}`, '/dev/null'], {
       input: typed,

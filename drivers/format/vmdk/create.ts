@@ -1,4 +1,4 @@
-import type { CreateContext } from '../../../src/block/driver.ts';
+import type { CreateContext, SequentialWriter } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { bool, choice, optional, text } from '../../../src/block/schema.ts';
 import { newContentId } from './content-id.ts';
@@ -21,7 +21,13 @@ const SUBFORMATS = [
 type Subformat = (typeof SUBFORMATS)[number];
 
 export const CREATE_OPTIONS = {
-  subformat: optional(choice(SUBFORMATS, 'How the disk is kept in files'), 'monolithicSparse'),
+  subformat: optional(
+    choice(
+      SUBFORMATS,
+      'How the disk is kept in files; streamOptimized is written front to back by convert, and only read after that',
+    ),
+    'monolithicSparse',
+  ),
   adapter_type: optional(
     choice(['ide', 'buslogic', 'lsilogic', 'legacyESX'], 'Adapter that the disk is to be attached to'),
     'ide',
@@ -40,10 +46,45 @@ const SPLIT = 4192256;
 const FIRST = 1;
 
 type Context = CreateContext<Readonly<Record<string, unknown>>>;
+interface PlannedDisk {
+  readonly subformat: Subformat;
+  readonly sectors: number;
+  readonly extents: readonly NewExtent[];
+  readonly descriptor: Buffer;
+  readonly zeroedGrains: boolean;
+}
 type NewExtent = Pick<ExtentLine, 'sectors' | 'type' | 'filename'>;
 
 export async function createVmdk(context: Context): Promise<void> {
-  const { file, options, subject } = context;
+  const disk = await planDisk(context);
+  const { subformat, sectors, extents, descriptor, zeroedGrains } = disk;
+  const { file } = context;
+  if (subformat === 'streamOptimized') {
+    const writer = await beginStream(file, disk);
+    await writer.finish();
+  } else if (subformat === 'monolithicSparse') {
+    await writeSparse(file, { sectors, descriptor, zeroedGrains });
+  } else {
+    for (const extent of extents) await writeExtent(context, extent, zeroedGrains);
+    await file.write(descriptor, 0);
+    await file.flush();
+  }
+}
+
+/** Contract: Driver.createSequential. */
+export async function createStream(context: Context): Promise<SequentialWriter | undefined> {
+  if (context.options['subformat'] !== 'streamOptimized') return undefined;
+  return beginStream(context.file, await planDisk(context));
+}
+
+async function beginStream(file: Context['file'], disk: PlannedDisk): Promise<StreamWriter> {
+  const writer = new StreamWriter(file, disk.sectors);
+  await writer.begin(disk.descriptor);
+  return writer;
+}
+
+async function planDisk(context: Context): Promise<PlannedDisk> {
+  const { options, subject } = context;
   const subformat = options['subformat'] as Subformat;
   const sectors = Math.ceil(context.size / SECTOR);
   if (directoryEntriesFor(sectors) * 8 > MAX_DIRECTORIES) {
@@ -52,26 +93,15 @@ export async function createVmdk(context: Context): Promise<void> {
   if (sectors === 0) refuse(subject, 'size is 0, must be at least one sector');
   const name = baseName(subject);
   const extents = extentsOf(subformat, sectors, name);
-  const bytes = Buffer.from(await makeDescriptor(context, { subformat, sectors, extents }));
+  const descriptor = Buffer.from(await makeDescriptor(context, { subformat, sectors, extents }));
   const own = subformat === 'monolithicSparse' || subformat === 'streamOptimized';
-  if (own && bytes.length > DESCRIPTOR_SECTORS * SECTOR) {
+  if (own && descriptor.length > DESCRIPTOR_SECTORS * SECTOR) {
     refuse(
       subject,
-      `the descriptor has ${bytes.length} bytes, must have at most ${DESCRIPTOR_SECTORS * SECTOR}`,
+      `the descriptor has ${descriptor.length} bytes, must have at most ${DESCRIPTOR_SECTORS * SECTOR}`,
     );
   }
-  const zeroedGrains = options['zeroed_grain'] === true;
-  if (subformat === 'streamOptimized') {
-    const writer = new StreamWriter(file, sectors);
-    await writer.begin(bytes);
-    await writer.finish();
-  } else if (own) {
-    await writeSparse(file, { sectors, descriptor: bytes, zeroedGrains });
-  } else {
-    for (const extent of extents) await writeExtent(context, extent, zeroedGrains);
-    await file.write(bytes, 0);
-    await file.flush();
-  }
+  return { subformat, sectors, extents, descriptor, zeroedGrains: options['zeroed_grain'] === true };
 }
 
 async function writeExtent(context: Context, extent: NewExtent, zeroedGrains: boolean): Promise<void> {

@@ -2,7 +2,7 @@ import { defineDriver } from '../../../src/block/driver.ts';
 import { defaultPermissions } from '../../../src/block/permission-defaults.ts';
 import { Permission, Role } from '../../../src/block/permissions.ts';
 import { checkVmdk } from './check.ts';
-import { CREATE_OPTIONS, createVmdk } from './create.ts';
+import { CREATE_OPTIONS, createStream, createVmdk } from './create.ts';
 import { isDescriptor } from './descriptor.ts';
 import { ONLY_READ } from './extent-files.ts';
 import { openVmdk } from './open.ts';
@@ -30,5 +30,6 @@ export const vmdkDriver = defineDriver({
       : defaultPermissions(roles, parent, readOnly),
   createOptions: CREATE_OPTIONS,
   create: createVmdk,
+  createSequential: createStream,
   check: checkVmdk,
 });
