@@ -11,6 +11,7 @@
  */
 import type * as v from 'valibot';
 import type { Child } from './child.ts';
+import type { DirtyBitmap } from './dirty-bitmap.ts';
 import type { BlockStatus, Extent, Placement } from './extent.ts';
 import type { Limits } from './limits.ts';
 import type { Node } from './node.ts';
@@ -222,6 +223,8 @@ export interface OpenContext<Options> {
   attach(name: string, roles: Roles, node: Node): Child;
   /** The object of that type and id (`--object throttle-group,id=...`). */
   object(type: string, id: string): GraphObject;
+  /** A dirty bitmap of a node that is open; refused while somebody uses it. To be looked at now, not kept. */
+  bitmap(node: string, name: string): DirtyBitmap;
   /** The content of a file of settings that the user names (never one that an image names). */
   readText(filename: string): Promise<string>;
   /** Tells whoever watches (the control socket) of something that happened, under QEMU's name for it. */

@@ -1,5 +1,6 @@
 import type { ChildParent } from './child.ts';
 import { Child } from './child.ts';
+import type { DirtyBitmap } from './dirty-bitmap.ts';
 import type { Driver } from './driver.ts';
 import { withDrained } from './drain.ts';
 import { BlockError } from './errors.ts';
@@ -146,6 +147,15 @@ export class Graph {
     if (object?.type === type) return object;
     const why = object === undefined ? 'there is none with that id' : `it is a ${object.type}`;
     throw new BlockError('ENOENT', `Cannot open node "${subject}": no ${type} "${id}", ${why}`);
+  }
+
+  /** Contract: OpenContext.bitmap. */
+  bitmap(node: string, name: string): DirtyBitmap {
+    const bitmap = this.node(node).watch?.bitmaps.get(name);
+    const why = bitmap === undefined ? 'not found' : `is in use by ${bitmap.user}`;
+    if (bitmap === undefined || bitmap.user !== undefined)
+      throw new BlockError('EINVAL', `Dirty bitmap '${name}' of node "${node}" ${why}`);
+    return bitmap;
   }
 
   async readText(filename: string, subject: string): Promise<string> {

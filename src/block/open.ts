@@ -233,6 +233,7 @@ export class Opener {
       openNamed: (wanted, reference) => this.openNamed(opening, wanted, reference),
       attach: (wanted, roles, node) => this.attach(opening, wanted, roles, node),
       object: (type, id) => this.graph.object(type, id, name),
+      bitmap: (node, bitmap) => this.graph.bitmap(node, bitmap),
       readText: (filename) => this.graph.readText(filename, subject),
       event: (event, data) => {
         this.graph.setup.event?.(event, data);

@@ -13,8 +13,8 @@ export function allocatedSize(node: Node): number | undefined {
   return known.length === 0 ? undefined : known.reduce((sum, size) => sum + size, 0);
 }
 
-/** The name of the node's format, filters above it left out. */
+/** The name of the node's format, filters above it left out. One that is no plain filter (quorum) counts as a format. */
 export function formatName(node: Node): string {
-  const filtered = node.driver.kind === 'filter' ? node.filteredChild().node : undefined;
+  const filtered = node.impl.family === 'filter' ? node.filteredChild().node : undefined;
   return filtered === undefined ? node.driver.name : formatName(filtered);
 }

@@ -7,10 +7,12 @@ import { errorDriver } from '../../drivers/filter/error.ts';
 import { snapshotAccessDriver } from '../../drivers/filter/snapshot-access.ts';
 import { rawDriver } from '../../drivers/format/raw.ts';
 import type { Child } from '../../src/block/child.ts';
+import { DirtyBitmap } from '../../src/block/dirty-bitmap.ts';
 import { BlockError } from '../../src/block/errors.ts';
 import { BlockStatus } from '../../src/block/extent.ts';
 import type { Graph } from '../../src/block/graph.ts';
 import { ALL_PERMISSIONS, Permission } from '../../src/block/permissions.ts';
+import { WriteWatch } from '../../src/block/write-watch.ts';
 import { startContent } from '../helpers/evicting-format.ts';
 import { exercise, verify } from '../helpers/exercise.ts';
 import { childDisk, testGraph } from '../helpers/graph.ts';
@@ -201,6 +203,93 @@ test('what is known to be zero is told, and stays true', async (t) => {
     [5, false],
     [6, true],
   ]);
+});
+
+/** The bitmap marks two clusters and a bit of a third, in granules that are smaller than clusters. */
+async function startPartly(
+  t: ExecutionContext,
+  options: Record<string, unknown>,
+): Promise<Disk & { backup: Child }> {
+  const disk = await openDisk(t, options);
+  await disk.guest.write(Buffer.alloc(SIZE, 7), 0);
+  const watch = (disk.graph.node('disk').watch ??= new WriteWatch());
+  const bitmap = new DirtyBitmap({ name: 'b0', granularity: 4096, size: SIZE });
+  watch.bitmaps.set('b0', bitmap);
+  bitmap.set(3 * CLUSTER, 2 * CLUSTER);
+  bitmap.set(8 * CLUSTER + 100, 1);
+  const backup = await startView(disk.graph, { bitmap: { node: 'disk', name: 'b0' } });
+  bitmap.set(12 * CLUSTER, CLUSTER);
+  return { ...disk, backup };
+}
+
+test('bitmap: only what it marks is copied, and can be read in the view', async (t) => {
+  for (const options of [
+    { driver: 'mem', size: SIZE },
+    { driver: 'raw', file: { driver: 'slow', size: SIZE } },
+  ]) {
+    const { graph, guest, backup } = await startPartly(t, options);
+    await guest.write(Buffer.alloc(SIZE, 8), 0);
+    t.is(graph.node('target').impl.allocatedSize?.(), 3 * CLUSTER);
+    const seen: (number | string)[] = [];
+    for (let at = 0; at < SIZE; at += CLUSTER) {
+      const refused = (error: unknown): string => (error as BlockError).code;
+      seen.push(await readPiece(backup, at, 10).then(([byte = 0]) => byte, refused));
+    }
+    const marked = new Set([3, 4, 8]);
+    t.deepEqual(
+      seen,
+      Array.from({ length: seen.length }, (_, cluster) => (marked.has(cluster) ? 7 : 'EACCES')),
+    );
+    await t.throwsAsync(backup.read(Buffer.alloc(20), 5 * CLUSTER - 10), {
+      code: 'EACCES',
+      message: /view of "disk": bitmap "b0" did not mark it there/,
+    });
+    await endView(graph, backup);
+    await verifyAll(t, guest, 8);
+  }
+});
+
+async function verifyAll(t: ExecutionContext, door: Child, byte: number): Promise<void> {
+  t.true((await readAll(door)).equals(Buffer.alloc(SIZE, byte)));
+}
+
+const REFUSED_BITMAPS: [Record<string, unknown>, RegExp][] = [
+  [{ bitmap: { node: 'disk' } }, /option "bitmap.name" is missing/],
+  [{ bitmap: { name: 'b0' } }, /option "bitmap.node" is missing/],
+  [{ bitmap: { node: 'disk', name: 'nix' } }, /Dirty bitmap 'nix' of node "disk" not found/],
+  [{ bitmap: { node: 'nix', name: 'b0' } }, /Cannot find node "nix"/],
+  [{ bitmap: { node: 'disk', name: 'busy' } }, /Dirty bitmap 'busy' of node "disk" is in use by job "j0"/],
+  [{ bitmap: { node: 'disk', name: 'small' } }, /bitmap "small" is of 512 bytes, must be of the 1573864/],
+  [{ bitmap: 'b0' }, /has no option "bitmap"/],
+  [{ 'min-cluster-size': 100_000 }, /min-cluster-size is 100000, must be a power of two/],
+];
+test('bitmap: one that will not do is refused, and nothing stays behind', async (t) => {
+  const { graph } = await openDisk(t, { driver: 'mem', size: SIZE });
+  await graph.open({ driver: 'mem', 'node-name': 'target', size: SIZE });
+  const watch = (graph.node('disk').watch ??= new WriteWatch());
+  for (const [name, size] of [
+    ['busy', SIZE],
+    ['small', 512],
+  ] as const)
+    watch.bitmaps.set(name, new DirtyBitmap({ name, granularity: 512, size }));
+  const busy = watch.bitmaps.get('busy');
+  if (busy !== undefined) busy.user = 'job "j0"';
+  const before = shape(graph);
+  for (const [options, message] of REFUSED_BITMAPS)
+    await t.throwsAsync(
+      graph.open({ driver: 'copy-before-write', file: 'disk', target: 'target', ...options }),
+      {
+        message,
+      },
+    );
+  t.is(shape(graph), before);
+});
+
+test('min-cluster-size: more is copied at once', async (t) => {
+  const { graph, guest } = await openDisk(t, { driver: 'mem', size: SIZE });
+  await startView(graph, { 'min-cluster-size': 4 * CLUSTER });
+  await guest.write(Buffer.alloc(10, 1), 5 * CLUSTER);
+  t.is(graph.node('target').impl.allocatedSize?.(), 4 * CLUSTER);
 });
 
 const FULL = { driver: 'error', iotype: 'write', errno: 28, file: { driver: 'mem', size: SIZE } };

@@ -35,6 +35,7 @@ export async function openDisk(
     secret: none,
     object: none,
     readText: none,
+    bitmap: none,
     attach: none,
     event: none,
   });

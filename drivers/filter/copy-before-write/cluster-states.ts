@@ -1,5 +1,5 @@
 /**
- * Where the view has each cluster: still in the source, copied to the target, or nowhere since it is not needed any more.
+ * Where the view has each cluster: still in the source, copied to the target, or nowhere since it is not needed (any more).
  * In pages that exist only where something was written, so that a large disk costs nothing at first.
  */
 export const ClusterState = { source: 0, target: 1, dropped: 2 } as const;
@@ -8,11 +8,16 @@ export type ClusterState = (typeof ClusterState)[keyof typeof ClusterState];
 const PAGE = 65536;
 
 export class ClusterStates {
+  private readonly initial: ClusterState;
   private readonly pages = new Map<number, Uint8Array>();
+
+  constructor(initial: ClusterState) {
+    this.initial = initial;
+  }
 
   get(cluster: number): ClusterState {
     const state = this.pages.get(Math.floor(cluster / PAGE))?.[cluster % PAGE];
-    return (state ?? ClusterState.source) as ClusterState;
+    return (state ?? this.initial) as ClusterState;
   }
 
   set(first: number, end: number, state: ClusterState): void {
@@ -30,7 +35,7 @@ export class ClusterStates {
     let at = first + 1;
     while (at < end) {
       if (!this.pages.has(Math.floor(at / PAGE))) {
-        if (state !== ClusterState.source) return at;
+        if (state !== this.initial) return at;
         at = Math.min(end, (Math.floor(at / PAGE) + 1) * PAGE);
       } else if (this.get(at) === state) at += 1;
       else return at;
@@ -41,7 +46,7 @@ export class ClusterStates {
   private page(index: number): Uint8Array {
     const known = this.pages.get(index);
     if (known !== undefined) return known;
-    const page = new Uint8Array(PAGE);
+    const page = new Uint8Array(PAGE).fill(this.initial);
     this.pages.set(index, page);
     return page;
   }

@@ -7,6 +7,7 @@
  * A cluster that has left the source needs no lock: writes don't touch its copy.
  */
 import type { Child } from '../../../src/block/child.ts';
+import type { DirtyBitmap } from '../../../src/block/dirty-bitmap.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { RangeLocks } from '../../../src/block/ranges.ts';
 import { alignDown, alignUp } from '../../../src/util/sizes.ts';
@@ -16,6 +17,8 @@ const CHUNK = 1024 * 1024;
 const SYNC_MAX = 256 * 1024;
 
 export interface CopyRules {
+  /** Bytes that are copied at once, a power of two. */
+  readonly cluster: number;
   /** What gives way when a copy fails: the guest's write, or the view. */
   readonly onError: 'break-guest-write' | 'break-snapshot';
   /** Seconds that a copy may hold up a write; 0: any. */
@@ -23,7 +26,7 @@ export interface CopyRules {
 }
 
 export class Copier {
-  readonly states = new ClusterStates();
+  readonly states: ClusterStates;
   readonly locks = new RangeLocks();
   readonly source: Child;
   readonly target: Child;
@@ -32,16 +35,28 @@ export class Copier {
   readonly size: number;
   /** Why the view is no longer to be trusted. */
   broken: BlockError | undefined = undefined;
+  /** Why a part of the view may be missing, in words. */
+  readonly lacks: string;
   private readonly rules: CopyRules;
   private scratch: Buffer | undefined = undefined;
   private readonly underWay = new Set<Promise<void>>();
 
-  constructor(source: Child, target: Child, cluster: number, rules: CopyRules) {
+  /** @param wanted what the view is to have, in whole clusters; all of the disk when left out */
+  constructor(source: Child, target: Child, rules: CopyRules, wanted?: DirtyBitmap) {
+    const { cluster } = rules;
     this.source = source;
     this.target = target;
     this.cluster = cluster;
     this.size = source.size;
     this.rules = rules;
+    this.states = new ClusterStates(wanted === undefined ? ClusterState.source : ClusterState.dropped);
+    this.lacks =
+      wanted === undefined
+        ? 'it was discarded there'
+        : `bitmap "${wanted.name}" did not mark it there, or it was discarded`;
+    if (wanted === undefined) return;
+    for (let run = wanted.nextDirty(0); run !== undefined; run = wanted.nextDirty(run.offset + run.length))
+      this.mark(alignDown(run.offset, cluster), run.offset + run.length, ClusterState.source);
   }
 
   /** Whether a write there harms nothing: all of it has left the source, or the view is no more. */

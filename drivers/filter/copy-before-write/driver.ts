@@ -1,11 +1,13 @@
 import type { Child } from '../../../src/block/child.ts';
 import { defineDriver } from '../../../src/block/driver.ts';
 import type { FilterDriver, OpenContext, SnapshotView } from '../../../src/block/driver.ts';
+import type { DirtyBitmap } from '../../../src/block/dirty-bitmap.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { ALL_PERMISSIONS, Permission, Role } from '../../../src/block/permissions.ts';
 import type { PermissionPair } from '../../../src/block/permissions.ts';
 import type { OptionsOf } from '../../../src/block/schema.ts';
-import { choice, integer, optional } from '../../../src/block/schema.ts';
+import { choice, integer, optional, size, text } from '../../../src/block/schema.ts';
+import { isPowerOfTwo } from '../../../src/util/sizes.ts';
 import { Copier } from './copier.ts';
 import { View } from './view.ts';
 
@@ -24,6 +26,11 @@ const OPTIONS = {
     integer('Seconds that a copy may hold up a write; 0 for any', 0, 2 ** 31 / 1000),
     0,
   ),
+  'bitmap.node': optional(text('Node of the bitmap')),
+  'bitmap.name': optional(
+    text('Dirty bitmap: only what it marks now is copied and can be read in the view, in whole clusters'),
+  ),
+  'min-cluster-size': optional(size('Least bytes that are copied at once, a power of two')),
 };
 type Options = OptionsOf<typeof OPTIONS>;
 
@@ -90,10 +97,41 @@ function open(context: OpenContext<Options>): Promise<FilterDriver> {
     const text = `Cannot open node "${nodeName}": target "${target.node.name}" has ${target.size} bytes, must have the ${source.size} of "${source.node.name}"`;
     throw new BlockError('EINVAL', text);
   }
+  const rules = {
+    cluster: clusterOf(context, target),
+    onError: options['on-cbw-error'],
+    timeout: options['cbw-timeout'],
+  };
+  const copier = new Copier(source, target, rules, wantedPart(context, source));
+  return Promise.resolve(new CopyBeforeWrite(source, copier));
+}
+
+function clusterOf({ options, nodeName }: OpenContext<Options>, target: Child): number {
+  const least = options['min-cluster-size'] ?? SMALLEST_CLUSTER;
+  if (!isPowerOfTwo(least)) {
+    const text = `Cannot open node "${nodeName}": min-cluster-size is ${least}, must be a power of two`;
+    throw new BlockError('EINVAL', text);
+  }
   const unit = Math.min(LARGEST_CLUSTER, target.node.limits.allocationUnit);
-  const cluster = Math.max(SMALLEST_CLUSTER, unit);
-  const rules = { onError: options['on-cbw-error'], timeout: options['cbw-timeout'] };
-  return Promise.resolve(new CopyBeforeWrite(source, new Copier(source, target, cluster, rules)));
+  return Math.max(SMALLEST_CLUSTER, least, unit);
+}
+
+/** What is written to the bitmap later does not matter: the view is of this moment. */
+function wantedPart(context: OpenContext<Options>, source: Child): DirtyBitmap | undefined {
+  const { options, nodeName } = context;
+  const { 'bitmap.node': node, 'bitmap.name': name } = options;
+  if (node === undefined && name === undefined) return undefined;
+  const refuse = (why: string): never => {
+    throw new BlockError('EINVAL', `Cannot open node "${nodeName}": ${why}`);
+  };
+  if (node === undefined) return refuse('option "bitmap.node" is missing');
+  if (name === undefined) return refuse('option "bitmap.name" is missing');
+  const found = context.bitmap(node, name);
+  if (found.size !== source.size)
+    refuse(
+      `bitmap "${name}" is of ${found.size} bytes, must be of the ${source.size} of "${source.node.name}"`,
+    );
+  return found;
 }
 
 export const copyBeforeWriteDriver = defineDriver({

@@ -40,7 +40,7 @@ export class View implements SnapshotView {
       for (let from = offset; from < end;) {
         const run = copier.run(from, end);
         const child = this.childAt(from);
-        if (child === undefined) this.refuse('it was discarded there');
+        if (child === undefined) this.refuse(this.copier.lacks);
         await child.read(bytes.subarray(from - offset, run - offset), from);
         from = run;
       }
