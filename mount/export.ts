@@ -1,5 +1,7 @@
 import type { Child, ChildParent } from '../src/block/child.ts';
 import { BlockError } from '../src/block/errors.ts';
+import { Latencies } from './latency.ts';
+import type { RequestKind } from './latency.ts';
 
 /** What a disk file needs of its root child; `Child` has it, tests have something smaller. */
 export type RootChild = Pick<
@@ -32,6 +34,9 @@ export class ExportCounters {
   writes = 0;
   bytesRead = 0;
   bytesWritten = 0;
+  zeroes = 0;
+  discards = 0;
+  flushes = 0;
   /** Requests that could not be answered at once. */
   slow = 0;
   failed = 0;
@@ -51,6 +56,7 @@ export class FuseExport implements ChildParent {
   readonly parentNode = undefined;
   readonly options: ExportOptions;
   readonly counters = new ExportCounters();
+  readonly latencies = new Latencies();
   /** Told of each request that the graph refused. */
   onError: ((operation: 'read' | 'write', error: unknown) => void) | undefined = undefined;
   private child: RootChild | undefined;
@@ -87,6 +93,11 @@ export class FuseExport implements ChildParent {
     this.onError?.(operation, error);
   }
 
+  /** Requests that wait for the graph, or for the end of a drain. */
+  get underWay(): number {
+    return this.inFlight + this.held.length;
+  }
+
   /** No request may be sent to the graph now. The fast path asks this. */
   get isDrained(): boolean {
     return this.drains !== 0;
@@ -107,13 +118,19 @@ export class FuseExport implements ChildParent {
     while (this.drains === 0 && this.held.length > 0) this.held.shift()?.();
   }
 
-  /** Runs `work` as one request: not while drained, and counted. */
-  async run<Result>(owner: Cancellable, work: (root: RootChild) => Promise<Result>): Promise<Result> {
+  /** Runs `work` as one request: not while drained, counted, and timed where its kind is given. */
+  async run<Result>(
+    owner: Cancellable,
+    work: (root: RootChild) => Promise<Result>,
+    kind?: RequestKind,
+  ): Promise<Result> {
+    const started = kind === undefined ? 0 : performance.now();
     if (this.isDrained) await this.hold(owner);
     this.inFlight += 1;
     try {
       return await work(this.root);
     } finally {
+      if (kind !== undefined) this.latencies[kind].since(started, 1);
       this.inFlight -= 1;
       if (this.inFlight === 0) this.wakeIdleWaiters();
     }

@@ -20,6 +20,7 @@ import { ReadPoll } from '../src/sys/poll.ts';
 import { BlockFile } from './block-file.ts';
 import { BufferPool } from './io-buffer.ts';
 import type { IoBuffer } from './io-buffer.ts';
+import { Latency } from './latency.ts';
 import { OPERATIONS } from './operations/index.ts';
 import { read, tryRead } from './operations/read.ts';
 import { decodeWrite, tryWrite, write } from './operations/write.ts';
@@ -137,6 +138,9 @@ export class Session {
   }
 
   private readDisk(file: BlockFile): number {
+    const target = file.export;
+    const weight = Latency.weight(target.counters.reads);
+    const started = weight === 0 ? 0 : performance.now();
     try {
       const length = tryRead(file, this.io);
       if (length < 0) {
@@ -144,6 +148,7 @@ export class Session {
         return 0;
       }
       this.replies.data(this.io, length);
+      if (weight !== 0) target.latencies.read.since(started, weight);
       return length >>> 16;
     } catch (error) {
       this.fail(file, 'read', error);
@@ -152,10 +157,17 @@ export class Session {
   }
 
   private writeDisk(file: BlockFile): number {
+    const target = file.export;
+    const weight = Latency.weight(target.counters.writes);
+    const started = weight === 0 ? 0 : performance.now();
     try {
       const length = tryWrite(file, this.io);
-      if (length < 0) void this.writeLater(file);
-      else this.replies.written(this.io, length);
+      if (length < 0) {
+        void this.writeLater(file);
+        return 0;
+      }
+      this.replies.written(this.io, length);
+      if (weight !== 0) target.latencies.write.since(started, weight);
     } catch (error) {
       this.fail(file, 'write', error);
     }
@@ -174,7 +186,7 @@ export class Session {
     const buffer = this.pool.take(range.length);
     const request = this.beginSlow(file);
     try {
-      const length = await file.export.run(request, (root) => read(file, root, buffer, range));
+      const length = await file.export.run(request, (root) => read(file, root, buffer, range), 'read');
       this.replies.dataFor(request.unique, buffer, length);
     } catch (error) {
       file.export.failed('read', error);
@@ -189,7 +201,7 @@ export class Session {
     const request = this.beginSlow(file);
     const buffer = this.takePayload(job.length);
     try {
-      const length = await file.export.run(request, (root) => write(file, root, buffer, job));
+      const length = await file.export.run(request, (root) => write(file, root, buffer, job), 'write');
       this.replies.writtenFor(request.unique, buffer, length);
     } catch (error) {
       file.export.failed('write', error);

@@ -5,6 +5,7 @@
  */
 import { promisify } from 'node:util';
 import { inflate } from 'node:zlib';
+import type { CacheCounters } from '../../src/block/cache-counters.ts';
 import type { Child } from '../../src/block/child.ts';
 import { DecompressedCache, readBlocks, tryReadBlocks } from '../../src/block/decompressed-cache.ts';
 import type { ImageInfo, MappingDriver, OpenContext } from '../../src/block/driver.ts';
@@ -80,6 +81,10 @@ class CloopImage implements MappingDriver {
 
   close(): Promise<void> {
     return Promise.resolve();
+  }
+
+  caches(): CacheCounters[] {
+    return [this.table.counters(), this.cache.counters()];
   }
 
   info(): Promise<ImageInfo> {

@@ -2,6 +2,7 @@ import { BlockError } from '../../src/block/errors.ts';
 import { ZeroFlag } from '../../src/block/driver.ts';
 import type { BlockFile } from '../block-file.ts';
 import type { RootChild } from '../export.ts';
+import type { RequestKind } from '../latency.ts';
 import { FallocateMode } from '../protocol/constants.ts';
 import { FallocateIn } from '../protocol/layout.ts';
 import { defineOperation, NO_BODY } from '../state.ts';
@@ -26,12 +27,21 @@ export const fallocate = defineOperation({
       mode: request.u32(FallocateIn.mode),
     };
     check(file, range);
-    await file.export.run(owner, (root) => apply(file, root, range));
+    const kind = kindOf(range);
+    await file.export.run(owner, (root) => apply(file, root, range), kind);
+    if (kind === 'discard') file.export.counters.discards += 1;
+    else if (kind === 'zero') file.export.counters.zeroes += 1;
     file.wrote(range.offset, range.length);
     await file.windows?.forget(file, range.offset, range.length);
     return NO_BODY;
   },
 });
+
+/** Undefined: it only grows. */
+function kindOf(range: Range): RequestKind | undefined {
+  if (has(range, FallocateMode.punchHole)) return 'discard';
+  return has(range, FallocateMode.zeroRange) ? 'zero' : undefined;
+}
 
 function check(file: BlockFile, range: Range): void {
   const { options, label } = file.export;

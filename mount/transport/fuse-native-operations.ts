@@ -4,8 +4,9 @@ import { WriteFlag } from '../../src/block/driver.ts';
 import type { FuseNativeCallback, FuseNativeOperations } from '../../src/sys/fuse-native.ts';
 import { errnoNumber } from '../../src/sys/libc.ts';
 import { BlockFile } from '../block-file.ts';
-import type { Cancellable } from '../export.ts';
+import type { Cancellable, RootChild } from '../export.ts';
 import type { Inode } from '../inode.ts';
+import { flushDisk } from '../operations/fsync.ts';
 import { read } from '../operations/read.ts';
 import { resizeDisk } from '../operations/setattr.ts';
 import { write } from '../operations/write.ts';
@@ -140,18 +141,18 @@ async function readOpen(
   const { inode, text } = state.handles.get(fh);
   if (text !== undefined) return text.copy(bytes, 0, offset, offset + length);
   const disk = asDisk(inode);
-  return disk.export.run(NOBODY, (root) => read(disk, root, { bytes, data: 0 }, { offset, length }));
+  const work = (root: RootChild): Promise<number> => read(disk, root, { bytes, data: 0 }, { offset, length });
+  return disk.export.run(NOBODY, work, 'read');
 }
 
 async function writeOpen(state: MountState, { fh, bytes, length, offset }: Io): Promise<number> {
   const disk = asDisk(state.handles.get(fh).inode);
-  return disk.export.run(NOBODY, (root) =>
-    write(disk, root, { bytes, data: 0 }, { offset, length, flags: WriteFlag.none }),
-  );
+  const request = { offset, length, flags: WriteFlag.none };
+  return disk.export.run(NOBODY, (root) => write(disk, root, { bytes, data: 0 }, request), 'write');
 }
 
 async function flush(inode: Inode): Promise<number> {
-  if (inode instanceof BlockFile) await inode.export.run(NOBODY, (root) => root.flush());
+  if (inode instanceof BlockFile) await flushDisk(inode, NOBODY);
   return 0;
 }
 

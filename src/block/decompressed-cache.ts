@@ -2,6 +2,8 @@
  * Blocks that took work to get (decompressed), shared by whoever asks for them while they are in memory.
  * Bounded by bytes, least recently used first out; the newest stays whatever its size.
  */
+import type { CacheCounters } from './cache-counters.ts';
+
 const DEFAULT_BYTES = 32 * 1024 * 1024;
 /** Blocks of one request that are worked on at once: enough to keep every thread of the pool busy. */
 const PARALLEL = 16;
@@ -12,6 +14,8 @@ export class DecompressedCache {
   private readonly blocks = new Map<number, Buffer>();
   private readonly underWay = new Map<number, Promise<Buffer>>();
   private bytes = 0;
+  private hits = 0;
+  private misses = 0;
 
   constructor(maxBytes = DEFAULT_BYTES) {
     this.maxBytes = maxBytes;
@@ -23,6 +27,7 @@ export class DecompressedCache {
     if (block === undefined) return undefined;
     this.blocks.delete(key);
     this.blocks.set(key, block);
+    this.hits += 1;
     return block;
   }
 
@@ -32,11 +37,17 @@ export class DecompressedCache {
     if (block !== undefined) return Promise.resolve(block);
     const known = this.underWay.get(key);
     if (known !== undefined) return known;
+    this.misses += 1;
     const making = make()
       .then((made) => this.keep(key, made))
       .finally(() => this.underWay.delete(key));
     this.underWay.set(key, making);
     return making;
+  }
+
+  counters(name = 'decompressed'): CacheCounters {
+    const { hits, misses, bytes, maxBytes: capacity } = this;
+    return { name, hits, misses, bytes, capacity };
   }
 
   /** Takes in a block that came by the way. */

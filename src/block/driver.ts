@@ -10,6 +10,7 @@
  * So nothing can change between reading a table and using it, and every decision is written once.
  */
 import type * as v from 'valibot';
+import type { CacheCounters } from './cache-counters.ts';
 import type { Child } from './child.ts';
 import type { DirtyBitmap } from './dirty-bitmap.ts';
 import type { BlockStatus, Extent, Placement } from './extent.ts';
@@ -43,6 +44,8 @@ export interface OpenDriverBase {
   readonly filename?: string;
   /** Open descriptor of the whole host file, bytes at the same offsets: kernel passthrough, st_mtime, loop devices. */
   readonly hostFd?: number;
+  /** How its caches do: for drivers that have some. Names differ. */
+  caches?(): readonly CacheCounters[];
   /** What `info` shows beyond the common part. */
   info?(): Promise<ImageInfo>;
   /**

@@ -116,6 +116,11 @@ export class Node implements ChildParent {
     return this.common.readOnly || this.impl.readOnly === true || this.filtered?.node.readOnly === true;
   }
 
+  /** Requests that wait for something. */
+  get underWay(): number {
+    return this.inFlight;
+  }
+
   /** Requests are under way that wait for something. */
   get busy(): boolean {
     return this.inFlight > 0;

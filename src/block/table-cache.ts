@@ -9,6 +9,7 @@
  * ordered write-back) runs first. A slice that is being written is not dropped: reading it again could meet the old
  * bytes. A pinned slice is not dropped either: a commit is going to change it.
  */
+import type { CacheCounters } from './cache-counters.ts';
 import type { Child } from './child.ts';
 
 export class TableSlice {
@@ -55,6 +56,8 @@ export class TableCache {
   private last: TableSlice | undefined = undefined;
   private tick = 0;
   private dirtyCount = 0;
+  private found = 0;
+  private missed = 0;
 
   constructor(setup: TableCacheSetup) {
     this.setup = setup;
@@ -62,16 +65,32 @@ export class TableCache {
 
   /** The slice that starts at this offset of the file; a caller always asks for one part by the same offset. */
   get(offset: number): TableSlice | undefined {
-    if (this.last?.offset === offset) return this.last;
+    if (this.last?.offset === offset) {
+      this.found += 1;
+      return this.last;
+    }
     const slice = this.slices.get(offset);
     if (slice === undefined) {
       this.wanted.add(offset);
       return undefined;
     }
+    this.found += 1;
     this.tick += 1;
     slice.used = this.tick;
     this.last = slice;
     return slice;
+  }
+
+  /** What was missing is found when it is asked for again: that is no hit. */
+  counters(name = 'metadata'): CacheCounters {
+    const { found, missed, slices, setup } = this;
+    return {
+      name,
+      hits: Math.max(0, found - missed),
+      misses: missed,
+      bytes: slices.size * setup.sliceBytes,
+      capacity: setup.maxSlices * setup.sliceBytes,
+    };
   }
 
   markDirty(slice: TableSlice, at: number, length: number): void {
@@ -156,6 +175,7 @@ export class TableCache {
 
   private async readSlice(offset: number): Promise<void> {
     if (this.slices.has(offset)) return;
+    this.missed += 1;
     const bytes = Buffer.allocUnsafe(this.setup.sliceBytes);
     await this.setup.file.read(bytes, offset);
     this.trim();

@@ -7,6 +7,7 @@
  * that is not there.
  */
 import type { AppendAllocator } from './append-allocator.ts';
+import type { CacheCounters } from './cache-counters.ts';
 import type { Child } from './child.ts';
 import { BlockError } from './errors.ts';
 import { damaged } from './refuse.ts';
@@ -96,6 +97,10 @@ export class TwoLevelTables {
     else writeU64BE(slice.bytes, offset, at);
     this.l1.markDirty(slice, at, ENTRY);
     return true;
+  }
+
+  caches(): CacheCounters[] {
+    return [this.l1.counters('l1'), this.l2.counters('l2')];
   }
 
   /** Whether a change may be made now; false: load first, which writes back what is dirty. */

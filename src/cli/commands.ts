@@ -17,6 +17,7 @@ import { rebaseCommand } from './rebase.ts';
 import { resizeCommand } from './resize.ts';
 import { serveCommand } from './serve.ts';
 import { snapshotCommand } from './snapshot.ts';
+import { statsCommand } from './stats.ts';
 import { unmountCommand } from './unmount.ts';
 
 /** Every command, in the order help shows them. */
@@ -28,6 +29,7 @@ export const COMMANDS: readonly Command[] = [
   listCommand,
   serveCommand,
   graphCommand,
+  statsCommand,
   infoCommand,
   mapCommand,
   createCommand,

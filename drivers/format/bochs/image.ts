@@ -1,3 +1,4 @@
+import type { CacheCounters } from '../../../src/block/cache-counters.ts';
 import type { Child } from '../../../src/block/child.ts';
 import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
 import type { Extent } from '../../../src/block/extent.ts';
@@ -67,6 +68,10 @@ export class BochsImage implements MappingDriver {
 
   close(): Promise<void> {
     return Promise.resolve();
+  }
+
+  caches(): CacheCounters[] {
+    return [this.table.counters(), this.bitmaps.counters('bitmaps')];
   }
 
   info(): Promise<ImageInfo> {

@@ -1,3 +1,4 @@
+import type { CacheCounters } from '../../../src/block/cache-counters.ts';
 import type { Child } from '../../../src/block/child.ts';
 import { ByteBudget } from '../../../src/block/byte-budget.ts';
 import { DecompressedCache } from '../../../src/block/decompressed-cache.ts';
@@ -94,6 +95,10 @@ export class CompressedImage implements MappingDriver {
   close(): Promise<void> {
     this.cursors.close();
     return Promise.resolve();
+  }
+
+  caches(): CacheCounters[] {
+    return [this.cache.counters()];
   }
 
   info(): Promise<ImageInfo> {

@@ -1,3 +1,4 @@
+import type { CacheCounters } from '../../../src/block/cache-counters.ts';
 import type { Child } from '../../../src/block/child.ts';
 import { DecompressedCache } from '../../../src/block/decompressed-cache.ts';
 import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
@@ -84,6 +85,10 @@ export class DmgImage implements MappingDriver {
 
   close(): Promise<void> {
     return Promise.resolve();
+  }
+
+  caches(): CacheCounters[] {
+    return [this.cache.counters()];
   }
 
   info(): Promise<ImageInfo> {

@@ -1,6 +1,7 @@
 import type { Child } from '../../../src/block/child.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { damaged } from '../../../src/block/refuse.ts';
+import type { CacheCounters } from '../../../src/block/cache-counters.ts';
 import type { TableSlice } from '../../../src/block/table-cache.ts';
 import { TableCache } from '../../../src/block/table-cache.ts';
 import { HEADER_LENGTH } from './header.ts';
@@ -28,6 +29,10 @@ export class Bat {
     this.geometry = geometry;
     const makeClean = (): Promise<void> => this.writeBack();
     this.cache = new TableCache({ file, sliceBytes: SLICE, maxSlices: SLICES, makeClean });
+  }
+
+  counters(): CacheCounters {
+    return this.cache.counters();
   }
 
   /** False: load. */

@@ -1,3 +1,4 @@
+import type { CacheCounters } from '../../../src/block/cache-counters.ts';
 import { AppendAllocator } from '../../../src/block/append-allocator.ts';
 import type { Child } from '../../../src/block/child.ts';
 import type { ImageInfo, MappingDriver, PermissionChange } from '../../../src/block/driver.ts';
@@ -131,6 +132,10 @@ export class ParallelsImage implements MappingDriver {
   async settle(): Promise<void> {
     await this.flush();
     this.bat.forget();
+  }
+
+  caches(): CacheCounters[] {
+    return [this.bat.counters()];
   }
 
   info(): Promise<ImageInfo> {

@@ -1,5 +1,6 @@
 import { promisify } from 'node:util';
 import { inflateRaw, inflateRawSync } from 'node:zlib';
+import type { CacheCounters } from '../../../src/block/cache-counters.ts';
 import { AppendAllocator } from '../../../src/block/append-allocator.ts';
 import type { Child } from '../../../src/block/child.ts';
 import { DecompressedCache, readBlocks, tryReadBlocks } from '../../../src/block/decompressed-cache.ts';
@@ -164,6 +165,10 @@ export class QcowImage implements MappingDriver {
       },
       abort: () => {},
     };
+  }
+
+  caches(): CacheCounters[] {
+    return [...this.tables.caches(), this.cache.counters()];
   }
 
   info(): Promise<ImageInfo> {

@@ -5,6 +5,7 @@
  *              -> those not in the cache and not under way: neighbours in the file are read as one
  *              -> each decompressed on the thread pool, several at a time -> cache -> copied out
  */
+import type { CacheCounters } from '../../../src/block/cache-counters.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { CompressedPlace } from './compressed-place.ts';
 import { inflateCluster, unzstdCluster } from './decompress.ts';
@@ -48,6 +49,10 @@ export class CompressedReader {
     this.readAhead = Math.max(1, Math.floor(READ_AHEAD_BYTES / clusterSize));
     this.cache = new DecompressedCache(Math.max(4 + this.readAhead, Math.floor(CACHE_BYTES / clusterSize)));
     this.decompress = image.header.fields.compression_type === 1 ? unzstdCluster : inflateCluster;
+  }
+
+  caches(): CacheCounters {
+    return this.cache.counters(this.image.geometry.clusterSize);
   }
 
   /** Contract: MappingDriver.tryReadOpaque. */

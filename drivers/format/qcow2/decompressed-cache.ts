@@ -1,3 +1,4 @@
+import type { CacheCounters } from '../../../src/block/cache-counters.ts';
 import { freeMemory } from './free-memory.ts';
 
 /**
@@ -7,6 +8,8 @@ import { freeMemory } from './free-memory.ts';
 export class DecompressedCache {
   private readonly clusters = new Map<number, Buffer>();
   private readonly capacity: number;
+  private hits = 0;
+  private misses = 0;
 
   /** @param capacity clusters */
   constructor(capacity: number) {
@@ -18,7 +21,19 @@ export class DecompressedCache {
     if (bytes === undefined) return undefined;
     this.clusters.delete(place);
     this.clusters.set(place, bytes);
+    this.hits += 1;
     return bytes;
+  }
+
+  counters(clusterSize: number): CacheCounters {
+    const { hits, misses, clusters, capacity } = this;
+    return {
+      name: 'decompressed',
+      hits,
+      misses,
+      bytes: clusters.size * clusterSize,
+      capacity: capacity * clusterSize,
+    };
   }
 
   has(place: number): boolean {
@@ -33,6 +48,7 @@ export class DecompressedCache {
   }
 
   set(place: number, bytes: Buffer): void {
+    this.misses += 1;
     this.clusters.set(place, bytes);
     for (const [oldest, dead] of this.clusters) {
       if (this.clusters.size <= this.capacity) break;

@@ -6,6 +6,7 @@ import type {
   MappingDriver,
   PermissionChange,
 } from '../../../src/block/driver.ts';
+import type { CacheCounters } from '../../../src/block/cache-counters.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import type { Extent, Placement } from '../../../src/block/extent.ts';
 import type { Limits } from '../../../src/block/limits.ts';
@@ -158,6 +159,12 @@ export class Qcow2Disk implements MappingDriver {
     await writer?.release.idle();
     await writer?.writeback.flushAll();
     return checkImage(this.parts, options);
+  }
+
+  caches(): CacheCounters[] {
+    const { l2, compressed } = this.reader;
+    const refcounts = this.parts.writer?.refcounts.store.counters('refcounts');
+    return [l2.store.counters('l2'), ...(refcounts === undefined ? [] : [refcounts]), compressed.caches()];
   }
 
   info(): Promise<ImageInfo> {

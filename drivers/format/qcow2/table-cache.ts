@@ -36,6 +36,8 @@ export class TableCache {
   private readonly dirtyTables = new Set<CachedTable>();
   private readonly capacity: number;
   private clock = 0;
+  private found = 0;
+  private inserted = 0;
   private cleanMark = 0;
   private last: CachedTable | undefined = undefined;
   private trimming = false;
@@ -49,6 +51,15 @@ export class TableCache {
     return this.tables.size;
   }
 
+  /** What was missing is found when it is asked for again: that is no hit. */
+  get hits(): number {
+    return Math.max(0, this.found - this.inserted);
+  }
+
+  get misses(): number {
+    return this.inserted;
+  }
+
   get dirtyCount(): number {
     return this.dirtyTables.size;
   }
@@ -60,9 +71,13 @@ export class TableCache {
 
   find(key: number): CachedTable | undefined {
     const { last } = this;
-    if (last !== undefined && last.key === key) return last;
+    if (last !== undefined && last.key === key) {
+      this.found += 1;
+      return last;
+    }
     const table = this.tables.get(key);
     if (table === undefined) return undefined;
+    this.found += 1;
     this.clock += 1;
     table.stamp = this.clock;
     this.last = table;
@@ -71,6 +86,7 @@ export class TableCache {
 
   insert(key: number, bytes: Buffer): CachedTable {
     const table = new CachedTable(key, bytes);
+    this.inserted += 1;
     this.clock += 1;
     table.stamp = this.clock;
     this.tables.set(key, table);

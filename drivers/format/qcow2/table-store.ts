@@ -1,3 +1,4 @@
+import type { CacheCounters } from '../../../src/block/cache-counters.ts';
 import type { Child } from '../../../src/block/child.ts';
 import type { Need } from './need.ts';
 import { TableCache } from './table-cache.ts';
@@ -26,6 +27,12 @@ export class TableStore {
   constructor(parts: TableStoreParts) {
     this.parts = parts;
     this.cache = new TableCache(parts.capacity);
+  }
+
+  counters(name: string): CacheCounters {
+    const { tableSize, capacity } = this.parts;
+    const { hits, misses, size } = this.cache;
+    return { name, hits, misses, bytes: size * tableSize, capacity: capacity * tableSize };
   }
 
   /** The table, if it is in memory or can be read without waiting; else undefined, and the need is noted. */

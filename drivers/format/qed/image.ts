@@ -1,3 +1,4 @@
+import type { CacheCounters } from '../../../src/block/cache-counters.ts';
 import { AppendAllocator } from '../../../src/block/append-allocator.ts';
 import type { Child } from '../../../src/block/child.ts';
 import type { ImageInfo, MappingDriver, PermissionChange } from '../../../src/block/driver.ts';
@@ -189,6 +190,10 @@ export class QedImage implements MappingDriver {
   async settle(): Promise<void> {
     await this.flush();
     this.tables.forget();
+  }
+
+  caches(): CacheCounters[] {
+    return this.tables.caches();
   }
 
   info(): Promise<ImageInfo> {

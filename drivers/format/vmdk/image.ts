@@ -1,3 +1,4 @@
+import type { CacheCounters } from '../../../src/block/cache-counters.ts';
 import type { ImageInfo, MappingDriver, PermissionChange } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import type { Extent, Placement } from '../../../src/block/extent.ts';
@@ -25,6 +26,7 @@ export interface ImageParts {
   readonly obstacle: string | undefined;
   readonly readOnly: boolean;
   readonly gate: WriteGate;
+  readonly caches: () => CacheCounters[];
 }
 
 /** An open VMDK: extents one after the other. Finds the one that a request falls into and cuts the request to it. */
@@ -130,6 +132,10 @@ export class VmdkImage implements MappingDriver {
       for (const install of ready) install();
     };
     return { commit, abort };
+  }
+
+  caches(): CacheCounters[] {
+    return this.parts.caches();
   }
 
   info(): Promise<ImageInfo> {

@@ -50,7 +50,11 @@ export async function openVmdk(context: OpenContext<object>): Promise<MappingDri
   const { createType, cid, parentCid, parentFileNameHint } = descriptor;
   const facts = { createType, contentId, cid, parentCid, parentFileNameHint };
   const readOnly = obstacle !== undefined || lacksWriting;
-  return new VmdkImage({ extents, need, facts, obstacle, readOnly: readOnly && !common.readOnly, gate });
+  return new VmdkImage({
+    ...{ extents, need, facts, obstacle, gate },
+    readOnly: readOnly && !common.readOnly,
+    caches: () => [shared.inflated.counters()],
+  });
 }
 
 /** What a descriptor may ask for that is not done here. */

@@ -1,3 +1,4 @@
 /** Commands of the control socket that QEMU does not have, for both of its ends. */
 export const SNAPSHOT_LIST = 'x-blockfuse-snapshot-list';
 export const SNAPSHOT_APPLY = 'x-blockfuse-snapshot-apply';
+export const STATS = 'x-blockfuse-stats';

@@ -3,9 +3,11 @@ import { BlockError } from '../../block/errors.ts';
 import { defineControlCommand } from '../../control/command.ts';
 import type { ControlCommand } from '../../control/command.ts';
 import { allCommands } from '../../control/commands/index.ts';
+import { STATS } from './command-names.ts';
 import { controlHost } from './control-host.ts';
 import type { Server } from './server.ts';
 import { snapshotCommands } from './snapshot-commands.ts';
+import { reportStats } from './stats.ts';
 
 /** Name of the command that ends a mount and answers when its image is final. */
 export const UNMOUNT = 'x-blockfuse-unmount';
@@ -29,6 +31,12 @@ export function controlCommands(server: Server): readonly ControlCommand[] {
       summary: 'Tells what is mounted and what went through it',
       arguments: {},
       run: async () => server.describe(),
+    }),
+    defineControlCommand({
+      name: STATS,
+      summary: 'Tells how much went through each export and node, how fast, and how caches do',
+      arguments: {},
+      run: async () => reportStats(server),
     }),
     defineControlCommand({
       name: UNMOUNT,

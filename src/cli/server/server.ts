@@ -127,6 +127,11 @@ export class Server {
     return server;
   }
 
+  /** ISO 8601. */
+  get started(): string {
+    return this.entry.started;
+  }
+
   /** What the entry in the list of servers says, and what went through each export. */
   describe(): Readonly<Record<string, unknown>> {
     const { pid, started } = this.entry;
