@@ -9,12 +9,15 @@ import fs from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { BlockError } from '../block/errors.ts';
 import type { OpenFile } from './file.ts';
+import { LargeFolios } from './large-folios.ts';
 import { addressOf, errnoName, fileError, lastErrno, libc } from './libc.ts';
 import { addressIn } from './memory.ts';
 
 const RWF_NOWAIT = 8;
 const TMPFS_MAGIC = 0x01021994;
 const RAMFS_MAGIC = 0x858458f6;
+/** ext2 and ext3 have the same. */
+const EXT4_MAGIC = 0xef53;
 const WORD = 2 ** 32;
 /** A synchronous write that took longer (ms) blocked on the disk: it holds up every other request. */
 const SLOW_WRITE = 5;
@@ -59,8 +62,12 @@ function instantReads(fd: number): InstantReads {
   const probe = Buffer.alloc(8);
   if (readInto(fd, addressOf(probe), 1, 0, RWF_NOWAIT) >= 0 || errnoName(lastErrno()) === 'EAGAIN')
     return 'nowait';
-  const { type } = fs.statfsSync(`/proc/self/fd/${fd}`);
+  const type = fileSystemType(fd);
   return type === TMPFS_MAGIC || type === RAMFS_MAGIC ? 'always' : 'never';
+}
+
+function fileSystemType(fd: number): number {
+  return fs.statfsSync(`/proc/self/fd/${fd}`).type;
 }
 
 /** Positioned I/O on one descriptor, which the caller opened and closes. Offsets and lengths are bytes. */
@@ -72,6 +79,8 @@ export class PositionedIo implements OpenFile {
   private readonly readFlags: number;
   private writeSlowlyUntil = 0;
   private nextPause = FIRST_PAUSE;
+  private readonly folios: LargeFolios | undefined;
+  private readonly probe = Buffer.alloc(8);
 
   /** @param direct the descriptor is O_DIRECT: every request goes to the device, none is tried at once */
   constructor({ fd, path }: OpenFile, direct: boolean) {
@@ -81,6 +90,8 @@ export class PositionedIo implements OpenFile {
     this.direct = direct;
     this.canTry = reads !== 'never';
     this.readFlags = reads === 'nowait' ? RWF_NOWAIT : 0;
+    if (reads === 'nowait' && fileSystemType(fd) === EXT4_MAGIC)
+      this.folios = new LargeFolios(fd, (offset) => this.tryRead(this.probe, 0, 1, offset));
   }
 
   /** Fills bytes[at, at+length) if that takes no waiting. False: it would wait, the file ends before, or it failed. */
@@ -96,6 +107,7 @@ export class PositionedIo implements OpenFile {
     checkBounds(bytes, at, length);
     const start = performance.now();
     if (start < this.writeSlowlyUntil) return false;
+    this.folios?.beforeWrite(offset, length);
     const written = pwrite(this.fd, addressIn(bytes, at), length, offset);
     this.judge(start, performance.now());
     return written === length;

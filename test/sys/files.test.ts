@@ -101,3 +101,20 @@ test('byte locks are seen by others only, and the holder is found', async (t) =>
   unlockByte(first.fd, 201);
   t.false(isByteLockedByOthers(second.fd, 201));
 });
+
+test('small writes into what is cached in large pages change just their bytes, and leave no mapping', async (t) => {
+  const content = Buffer.alloc(16 * MIB);
+  for (let at = 0; at < content.length; at += 4) content.writeUInt32LE(at, at);
+  const file = await newFile(t, content);
+  await syncData(file);
+  // Clean and dirty pages, several writes to a region, the last ones at and past the end.
+  for (const [index, offset] of [0, 4095, 5000, 3 * MIB - 3, 3 * MIB + 9, 9 * MIB, 16 * MIB - 5].entries()) {
+    const bytes = Buffer.alloc(index % 2 === 0 ? 5 : 4096, index + 1);
+    const length = Math.min(bytes.length, content.length - offset);
+    t.true(file.tryWrite(bytes, 0, length, offset));
+    bytes.copy(content, offset, 0, length);
+  }
+  t.true(file.tryWrite(Buffer.alloc(8192, 9), 0, 8192, 18 * MIB));
+  t.true(content.equals(fs.readFileSync(file.path).subarray(0, content.length)));
+  t.false(fs.readFileSync('/proc/self/maps', 'utf8').includes(file.path));
+});
