@@ -13,6 +13,7 @@ import { defineDriver } from '../../src/block/driver.ts';
 import type { Extent } from '../../src/block/extent.ts';
 import { limits } from '../../src/block/limits.ts';
 import { Role } from '../../src/block/permissions.ts';
+import { ReadAhead } from '../../src/block/read-ahead.ts';
 import { damaged, refuseImage } from '../../src/block/refuse.ts';
 import { TableCache } from '../../src/block/table-cache.ts';
 import { readU64BE } from '../../src/util/bytes.ts';
@@ -23,6 +24,9 @@ const TABLE = PREAMBLE + 8;
 const BLOCK_MAX = 64 * 1024 * 1024;
 const SLICE = 64 * 1024;
 const SLICES = 64;
+/** Bytes and blocks read ahead of a sequential reader. */
+const AHEAD_BYTES = 4 * 1024 * 1024;
+const AHEAD_MAX = 16;
 const ANY_VERSION = /^#!\/bin\/sh\n#V(\d+\.\d+) Format\n(?=[^]*cloop)/;
 
 interface Layout {
@@ -40,6 +44,7 @@ class CloopImage implements MappingDriver {
   private readonly layout: Layout;
   private readonly table: TableCache;
   private readonly cache = new DecompressedCache();
+  private readonly ahead: ReadAhead;
 
   constructor(file: Child, layout: Layout, subject: string) {
     this.file = file;
@@ -51,6 +56,13 @@ class CloopImage implements MappingDriver {
       sliceBytes: SLICE,
       maxSlices: SLICES,
       makeClean: () => Promise.resolve(),
+    });
+    const depth = Math.min(AHEAD_MAX, Math.floor(AHEAD_BYTES / layout.blockSize));
+    this.ahead = new ReadAhead(depth, (index) => {
+      if (index >= layout.blocks) return false;
+      // A failure is told to whoever asks for it.
+      if (!this.cache.has(index)) this.fetch(index).catch(() => {});
+      return true;
     });
   }
 
@@ -64,15 +76,16 @@ class CloopImage implements MappingDriver {
   }
 
   async readOpaque(bytes: Buffer, offset: number): Promise<void> {
-    await readBlocks(bytes, offset, this.layout.blockSize, (index) =>
-      this.cache.fetch(index, () => this.decompress(index)),
-    );
+    this.noteReading(offset, bytes.length);
+    await readBlocks(bytes, offset, this.layout.blockSize, (index) => this.fetch(index));
   }
 
   tryReadOpaque(bytes: Buffer, at: number, length: number, offset: number): boolean {
-    return tryReadBlocks({ bytes, at, length }, offset, this.layout.blockSize, (index) =>
-      this.cache.get(index),
-    );
+    const { blockSize } = this.layout;
+    if (!tryReadBlocks({ bytes, at, length }, offset, blockSize, (index) => this.cache.get(index)))
+      return false;
+    this.noteReading(offset, length);
+    return true;
   }
 
   flush(): Promise<void> {
@@ -80,7 +93,7 @@ class CloopImage implements MappingDriver {
   }
 
   close(): Promise<void> {
-    return Promise.resolve();
+    return this.cache.settled();
   }
 
   caches(): CacheCounters[] {
@@ -89,6 +102,15 @@ class CloopImage implements MappingDriver {
 
   info(): Promise<ImageInfo> {
     return Promise.resolve({ clusterSize: this.layout.blockSize, compressed: true });
+  }
+
+  private noteReading(offset: number, length: number): void {
+    const { blockSize } = this.layout;
+    this.ahead.note(Math.floor(offset / blockSize), Math.floor((offset + length - 1) / blockSize));
+  }
+
+  private fetch(index: number): Promise<Buffer> {
+    return this.cache.fetch(index, () => this.decompress(index));
   }
 
   private async decompress(index: number): Promise<Buffer> {

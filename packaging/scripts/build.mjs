@@ -7,6 +7,7 @@ import { build } from 'esbuild';
 import { BUNDLE_OPTIONS } from './bundle-options.mjs';
 import { licensesOf } from './licenses.mjs';
 import { root } from './project.mjs';
+import { threadCode } from './thread-code.mjs';
 
 const require = `import { createRequire as __createRequire } from 'node:module'; const require = __createRequire(import.meta.url);`;
 
@@ -23,6 +24,7 @@ const built = await build({
   external: ['koffi', 'fuse-native'],
   banner: { js: `#!/usr/bin/env node\n${require}` },
   sourcemap: 'linked',
+  plugins: [threadCode],
   metafile: true,
 }).catch(() => undefined);
 // esbuild has said what is wrong.

@@ -19,6 +19,7 @@ import { build } from 'esbuild';
 import { BUNDLE_OPTIONS } from './bundle-options.mjs';
 import { licensesOf, nodeLicense } from './licenses.mjs';
 import { root } from './project.mjs';
+import { threadCode } from './thread-code.mjs';
 
 const folder = `${root}/build/executable-${process.pid}`;
 const FUSE_NATIVE = `${root}/node_modules/fuse-native/prebuilds/linux-x64`;
@@ -72,7 +73,7 @@ async function bundle() {
     define: { 'import.meta.url': '__importMetaUrl' },
     banner: { js: `${THREADS}\n${IMPORT_META_URL}` },
     external: hasFuseNative ? [] : ['fuse-native'],
-    plugins: [embeddedLibraries],
+    plugins: [embeddedLibraries, threadCode],
     metafile: true,
   });
   const inputs = [...Object.keys(metafile.inputs), ...Object.values(ASSETS)];

@@ -50,6 +50,15 @@ export class DecompressedCache {
     return { name, hits, misses, bytes, capacity };
   }
 
+  has(key: number): boolean {
+    return this.blocks.has(key) || this.underWay.has(key);
+  }
+
+  /** Resolves when nothing is being made any more. */
+  async settled(): Promise<void> {
+    while (this.underWay.size > 0) await Promise.allSettled(this.underWay.values());
+  }
+
   /** Takes in a block that came by the way. */
   put(key: number, block: Buffer): void {
     if (!this.blocks.has(key)) this.keep(key, block);

@@ -19,6 +19,7 @@ import type { Node } from './node.ts';
 import type { GraphObject } from './objects.ts';
 import type { PermissionPair, Roles } from './permissions.ts';
 import type { CommonOptions, OptionEntries, OptionsOf } from './schema.ts';
+import type { UnpackService } from '../util/unpack-service.ts';
 
 export type DriverKind = 'protocol' | 'format' | 'filter';
 
@@ -228,6 +229,8 @@ export interface OpenContext<Options> {
   object(type: string, id: string): GraphObject;
   /** A dirty bitmap of a node that is open; refused while somebody uses it. To be looked at now, not kept. */
   bitmap(node: string, name: string): DirtyBitmap;
+  /** For what takes long to unpack in JavaScript. */
+  readonly unpacker: UnpackService;
   /** The content of a file of settings that the user names (never one that an image names). */
   readText(filename: string): Promise<string>;
   /** Tells whoever watches (the control socket) of something that happened, under QEMU's name for it. */

@@ -20,6 +20,7 @@ import { DEFAULT_SECRET, Secrets } from './secrets.ts';
 import { OBJECT_TYPES } from './object-types.ts';
 import { applyPermissions } from './transaction.ts';
 import { Serial } from '../util/serial.ts';
+import type { UnpackService } from '../util/unpack-service.ts';
 
 export interface GraphSetup {
   readonly drivers: readonly Driver[];
@@ -34,6 +35,8 @@ export interface GraphSetup {
   readonly event?: (name: string, data: Readonly<Record<string, unknown>>) => void;
   /** The content of a file of settings (blkdebug's rules). */
   readonly readText?: (filename: string) => Promise<string>;
+  /** Where compressed data is unpacked that Node has no code for; on this thread when left out. */
+  readonly unpacker?: UnpackService;
   /** Why a node may not be opened with a driver in this mode, in words; undefined: it may. */
   readonly refuseDriver?: (driver: string, readOnly: boolean) => string | undefined;
   /** Asks the user for the key of an encrypted image that was given none; rejects when that can't be. */

@@ -20,6 +20,7 @@ import { requiredChildren } from './required-children.ts';
 import { refuseRoles } from './roles.ts';
 import type { CommonOptions } from './schema.ts';
 import { applyPermissions } from './transaction.ts';
+import { unpackHere } from '../util/unpack-service.ts';
 
 const log = debug('blockfuse:graph');
 
@@ -234,6 +235,7 @@ export class Opener {
       attach: (wanted, roles, node) => this.attach(opening, wanted, roles, node),
       object: (type, id) => this.graph.object(type, id, name),
       bitmap: (node, bitmap) => this.graph.bitmap(node, bitmap),
+      unpacker: this.graph.setup.unpacker ?? unpackHere,
       readText: (filename) => this.graph.readText(filename, subject),
       event: (event, data) => {
         this.graph.setup.event?.(event, data);

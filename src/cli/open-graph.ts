@@ -7,6 +7,7 @@ import { fileKind } from '../sys/file.ts';
 import { siblings } from '../sys/folders.ts';
 import { realPath } from '../sys/paths.ts';
 import { readTextFile } from '../sys/text-file.ts';
+import { unpackThreads } from '../sys/unpack-threads.ts';
 
 /** An empty graph with all drivers, on this machine's files. */
 export function makeGraph(
@@ -20,6 +21,7 @@ export function makeGraph(
     protocolFor: (filename) => (fileKind(filename) === 'block' ? 'host_device' : 'file'),
     siblings,
     readText: readTextFile,
+    unpacker: unpackThreads,
     warn,
     ...more,
   });

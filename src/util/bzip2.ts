@@ -84,7 +84,7 @@ class Output {
   private last = -1;
 
   constructor(size: number) {
-    this.bytes = Buffer.allocUnsafe(size);
+    this.bytes = Buffer.allocUnsafeSlow(size);
   }
 
   begin(): void {

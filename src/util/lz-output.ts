@@ -4,7 +4,7 @@ export class LzOutput {
   at = 0;
 
   constructor(size: number) {
-    this.bytes = Buffer.allocUnsafe(size);
+    this.bytes = Buffer.allocUnsafeSlow(size);
   }
 
   literal(source: Buffer, from: number, length: number): void {

@@ -151,12 +151,20 @@ export function unpackXzBlock(
 /** Unpacks one stream that must give exactly `size` bytes. */
 export function unpackXz(packed: Buffer, size: number): Buffer {
   const check = readXzHeader(packed);
-  const out = Buffer.allocUnsafe(size);
+  const out = Buffer.allocUnsafeSlow(size);
   let place = { at: XZ_HEADER, to: 0 };
   while ((packed[place.at] ?? bad('the stream ends too early')) !== 0) {
     place = unpackXzBlock(packed, place.at, { out, to: place.to }, check);
   }
   if (place.to !== size) bad(`${place.to} bytes, wanted ${size}`);
+  return out;
+}
+
+/** Unpacks one block, from its header to its checksum, that must give exactly `size` bytes. */
+export function unpackWholeXzBlock(packed: Buffer, size: number, check: number): Buffer {
+  const out = Buffer.allocUnsafeSlow(size);
+  const { to } = unpackXzBlock(packed, 0, { out, to: 0 }, check);
+  if (to !== size) bad(`${to} bytes, wanted ${size}`);
   return out;
 }
 

@@ -1,3 +1,4 @@
+import { unpackHere } from '../../src/util/unpack-service.ts';
 import * as v from 'valibot';
 import type { Driver, OpenDriver, RequestDriver } from '../../src/block/driver.ts';
 import type { CommonOptions } from '../../src/block/schema.ts';
@@ -34,6 +35,7 @@ export async function openDisk(
     warn: none,
     secret: none,
     object: none,
+    unpacker: unpackHere,
     readText: none,
     bitmap: none,
     attach: none,

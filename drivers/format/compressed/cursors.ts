@@ -8,12 +8,22 @@
  * What a cursor passes is handed to `passing`, so that a neighbour's request finds it. One request at a time moves
  * cursors; the others wait for it and then often find what they want.
  */
+import { UnpackerLost } from '../../../src/util/unpack-service.ts';
 import type { Segment } from './segments.ts';
+
+/** What an unpacker had is lost with its thread: that says nothing about the file. */
+function onceMore(move: () => Promise<Buffer>): (error: unknown) => Promise<Buffer> {
+  return (error) => {
+    if (error instanceof UnpackerLost) return move();
+    throw error;
+  };
+}
 
 /** Unpacks a segment from its start, in chunks of any size; undefined at its end. */
 export interface PlainStream {
   next(): Promise<Buffer | undefined>;
-  close(): void;
+  /** Resolves when it no longer uses the file. */
+  close(): Promise<void>;
 }
 
 interface Cursor {
@@ -35,6 +45,7 @@ export interface CursorSetup {
 export class Cursors {
   private readonly setup: CursorSetup;
   private readonly cursors: Cursor[] = [];
+  private readonly closing = new Set<Promise<void>>();
   private tick = 0;
   private turn: Promise<unknown> = Promise.resolve();
 
@@ -44,13 +55,15 @@ export class Cursors {
 
   /** The piece that begins `at` bytes (a multiple of the piece length) into a segment. `known` is asked again in turn. */
   read(segment: Segment, at: number, known: () => Buffer | undefined): Promise<Buffer> {
-    const reading = this.turn.then(() => known() ?? this.move(segment, at));
+    const move = (): Promise<Buffer> => this.move(segment, at);
+    const reading = this.turn.then(() => known() ?? move().catch(onceMore(move)));
     this.turn = reading.catch(() => {});
     return reading;
   }
 
-  close(): void {
-    for (const { stream } of this.cursors.splice(0)) stream.close();
+  async close(): Promise<void> {
+    for (const cursor of [...this.cursors]) this.drop(cursor);
+    await Promise.all(this.closing);
   }
 
   private async move(segment: Segment, at: number): Promise<Buffer> {
@@ -108,6 +121,7 @@ export class Cursors {
   private drop(cursor: Cursor): void {
     const index = this.cursors.indexOf(cursor);
     if (index >= 0) this.cursors.splice(index, 1);
-    cursor.stream.close();
+    const closing: Promise<void> = cursor.stream.close().finally(() => this.closing.delete(closing));
+    this.closing.add(closing);
   }
 }

@@ -5,6 +5,7 @@ import { DecompressedCache } from '../../../src/block/decompressed-cache.ts';
 import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
 import type { Extent } from '../../../src/block/extent.ts';
 import { limits } from '../../../src/block/limits.ts';
+import { ReadAhead } from '../../../src/block/read-ahead.ts';
 import { damaged } from '../../../src/block/refuse.ts';
 import { Cursors } from './cursors.ts';
 import type { PlainStream } from './cursors.ts';
@@ -15,6 +16,8 @@ const CACHE_BYTES = 48 * 1024 * 1024;
 /** Memory of whole segments being unpacked, packed bytes included. */
 const WORK_BYTES = 128 * 1024 * 1024;
 const PARALLEL = 8;
+/** Segments got ahead of a sequential reader, as far as the cache holds them beside the one being read. */
+const AHEAD = 8;
 
 /** How one container is unpacked. */
 export interface Unpacker {
@@ -40,6 +43,8 @@ export class CompressedImage implements MappingDriver {
   private readonly cache = new DecompressedCache(CACHE_BYTES);
   private readonly cursors: Cursors;
   private readonly budget = new ByteBudget(WORK_BYTES);
+  private readonly ahead = new ReadAhead(AHEAD, (index) => this.readAhead(index));
+  private reading = 0;
 
   constructor(unpacker: Unpacker, subject: string) {
     this.unpacker = unpacker;
@@ -65,6 +70,7 @@ export class CompressedImage implements MappingDriver {
 
   async readOpaque(bytes: Buffer, offset: number): Promise<void> {
     const end = offset + bytes.length;
+    this.noteReading(offset, end);
     for (let at = offset; at < end;) {
       const work: Promise<void>[] = [];
       for (; at < end && work.length < PARALLEL;) {
@@ -85,6 +91,7 @@ export class CompressedImage implements MappingDriver {
       copyPart(plain, piece.start, target, offset);
       from = piece.start + piece.length;
     }
+    this.noteReading(offset, offset + length);
     return true;
   }
 
@@ -92,9 +99,9 @@ export class CompressedImage implements MappingDriver {
     return Promise.resolve();
   }
 
-  close(): Promise<void> {
-    this.cursors.close();
-    return Promise.resolve();
+  async close(): Promise<void> {
+    await this.cache.settled();
+    await this.cursors.close();
   }
 
   caches(): CacheCounters[] {
@@ -117,8 +124,28 @@ export class CompressedImage implements MappingDriver {
     return { segment, start: segment.start + at, length: Math.min(PIECE, segment.length - at) };
   }
 
+  private noteReading(from: number, to: number): void {
+    const { segments } = this.unpacker;
+    this.reading = segments.find(to - 1);
+    this.ahead.note(segments.find(from), this.reading);
+  }
+
+  private readAhead(index: number): boolean {
+    const { segments } = this.unpacker;
+    if (index >= segments.count) return false;
+    const { start, length } = segments.at(index);
+    if (length > this.wholeMax || length * (index - this.reading + 1) > CACHE_BYTES) return false;
+    // A failure is told to whoever asks for it.
+    if (!this.cache.has(start)) this.fetch(start).catch(() => {});
+    return true;
+  }
+
+  private fetch(start: number): Promise<Buffer> {
+    return this.cache.fetch(start, () => this.unpack(start));
+  }
+
   private async copyPiece(start: number, bytes: Buffer, offset: number): Promise<void> {
-    const plain = await this.cache.fetch(start, () => this.unpack(start));
+    const plain = await this.fetch(start);
     copyPart(plain, start, bytes, offset);
   }
 

@@ -11,6 +11,7 @@ import {
   XZ_HEADER,
   XZ_MAGIC,
 } from '../../../src/util/xz.ts';
+import type { UnpackService } from '../../../src/util/unpack-service.ts';
 import type { XzRecord } from '../../../src/util/xz.ts';
 import type { PlainStream } from './cursors.ts';
 import { CompressedImage, readPacked } from './image.ts';
@@ -26,26 +27,31 @@ const WINDOWS_BYTES = 256 * 1024 * 1024;
 
 class XzUnpacker implements Unpacker {
   readonly name = 'xz';
-  /** Unpacking runs on this thread: only in small steps. */
-  readonly wholeMax = 0;
+  /** Blocks that `xz -T0` makes: they are unpacked several at a time, longer ones in steps. */
+  readonly wholeMax = 24 * 1024 * 1024;
   readonly segments: SegmentList;
   readonly cursors: number;
   private readonly file: Child;
   private readonly check: number;
+  private readonly unpacker: UnpackService;
 
-  constructor(file: Child, layout: XzLayout) {
+  constructor(file: Child, layout: XzLayout, unpacker: UnpackService) {
     this.file = file;
+    this.unpacker = unpacker;
     this.segments = layout.segments;
     this.check = layout.check;
     this.cursors = Math.max(1, Math.min(4, Math.floor(WINDOWS_BYTES / (layout.dictionary * 2 + 2 ** 21))));
   }
 
-  unpackWhole(): never {
-    throw new TypeError('xz blocks are unpacked in steps');
+  async unpackWhole(segment: Segment): Promise<Buffer> {
+    const { check } = this;
+    const packed = await readPacked(this.file, segment.offset, Math.ceil(segment.packed / 4) * 4);
+    return this.unpacker.unpack(packed, { packing: 'xz-block', size: segment.length, check });
   }
 
   open(segment: Segment): PlainStream {
-    return new XzStream(this.file, segment, this.check);
+    const { check, unpacker } = this;
+    return new XzStream(this.file, segment, { check, unpacker });
   }
 }
 
@@ -167,7 +173,7 @@ async function open({ subject, ...context }: OpenContext<object>): Promise<Mappi
       `it has a block of ${longest} bytes: reading backwards in one starts it over (xz --block-size=8MiB avoids it)`,
     );
   }
-  return new CompressedImage(new XzUnpacker(file, layout), subject);
+  return new CompressedImage(new XzUnpacker(file, layout, context.unpacker), subject);
 }
 
 export const xzDriver = defineDriver({

@@ -11,11 +11,12 @@ const READ = 256 * 1024;
 export class ZlibStream implements PlainStream {
   private readonly decoder: ZstdDecompress;
   private readonly chunks: AsyncIterator<Buffer>;
+  private readonly feeding: Promise<void>;
 
   constructor(file: Child, segment: Segment, decoder: ZstdDecompress) {
     this.decoder = decoder;
     this.chunks = decoder[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
-    this.feed(file, segment).catch((error: unknown) => {
+    this.feeding = this.feed(file, segment).catch((error: unknown) => {
       decoder.destroy(error instanceof Error ? error : new Error(String(error)));
     });
   }
@@ -25,15 +26,17 @@ export class ZlibStream implements PlainStream {
     return done === true ? undefined : value;
   }
 
-  close(): void {
+  close(): Promise<void> {
     this.decoder.destroy();
+    return this.feeding;
   }
 
   private async feed(file: Child, { offset, packed }: Segment): Promise<void> {
     const { decoder } = this;
     for (let at = 0; at < packed && !decoder.destroyed; at += READ) {
       const bytes = await readPacked(file, offset + at, Math.min(READ, packed - at));
-      if (!decoder.write(bytes) && !decoder.destroyed) await once(decoder, 'drain');
+      if (decoder.destroyed) return;
+      if (!decoder.write(bytes)) await Promise.race([once(decoder, 'drain'), once(decoder, 'close')]);
     }
     decoder.end();
   }

@@ -59,7 +59,7 @@ async function measure(file: Child, frame: Frame, subject: string): Promise<numb
     const is = `the frame at ${frame.offset}: ${error instanceof Error ? error.message : String(error)}`;
     refuseImage(subject, is, 'must be a whole Zstandard frame');
   } finally {
-    stream.close();
+    await stream.close();
   }
   return total;
 }

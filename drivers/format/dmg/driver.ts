@@ -26,7 +26,7 @@ async function open({ subject, ...context }: OpenContext<object>): Promise<Mappi
   const chunks = readChunks(await readTables(file, koly, subject), koly, file.size, subject);
   const last = chunks.at(-1);
   const size = koly.sector_count > 0 ? koly.sector_count * SECTOR : (last?.start ?? 0) + (last?.length ?? 0);
-  return new DmgImage({ file, subject, chunks, size });
+  return new DmgImage({ file, subject, chunks, size, unpacker: context.unpacker });
 }
 
 async function readTables(file: Child, koly: Koly, subject: string): Promise<Buffer[]> {

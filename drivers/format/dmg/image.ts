@@ -1,16 +1,24 @@
 import type { CacheCounters } from '../../../src/block/cache-counters.ts';
 import type { Child } from '../../../src/block/child.ts';
+import { ByteBudget } from '../../../src/block/byte-budget.ts';
 import { DecompressedCache } from '../../../src/block/decompressed-cache.ts';
 import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
 import type { Extent } from '../../../src/block/extent.ts';
 import { limits } from '../../../src/block/limits.ts';
+import { ReadAhead } from '../../../src/block/read-ahead.ts';
 import { damaged } from '../../../src/block/refuse.ts';
+import type { UnpackService } from '../../../src/util/unpack-service.ts';
 import type { Chunk } from './chunks.ts';
 import { unpackChunk } from './unpack.ts';
 
 /** Chunks of one request that are worked on at once, and the bytes that they may take. */
 const PARALLEL = 8;
 const PARALLEL_BYTES = 64 * 1024 * 1024;
+/** Memory of all chunks being unpacked, packed bytes included. */
+const WORK_BYTES = 128 * 1024 * 1024;
+/** Chunks read ahead of a sequential reader; larger ones are not. */
+const AHEAD = 6;
+const AHEAD_CHUNK_MAX = 2 * 1024 * 1024;
 
 /** A UDIF image: chunks in the order of the disk; what no chunk covers reads as zeroes. */
 export class DmgImage implements MappingDriver {
@@ -21,13 +29,23 @@ export class DmgImage implements MappingDriver {
   private readonly file: Child;
   private readonly subject: string;
   private readonly chunks: readonly Chunk[];
+  private readonly unpacker: UnpackService;
   private readonly cache = new DecompressedCache();
+  private readonly budget = new ByteBudget(WORK_BYTES);
+  private readonly ahead = new ReadAhead(AHEAD, (index) => this.readAhead(index));
   private last = 0;
 
-  constructor(parts: { file: Child; subject: string; chunks: readonly Chunk[]; size: number }) {
+  constructor(parts: {
+    file: Child;
+    subject: string;
+    chunks: readonly Chunk[];
+    size: number;
+    unpacker: UnpackService;
+  }) {
     this.file = parts.file;
     this.subject = parts.subject;
     this.chunks = parts.chunks;
+    this.unpacker = parts.unpacker;
     this.size = parts.size;
   }
 
@@ -54,7 +72,9 @@ export class DmgImage implements MappingDriver {
   /** The range lies in packed chunks, as tryMap said. */
   async readOpaque(bytes: Buffer, offset: number): Promise<void> {
     const end = offset + bytes.length;
-    for (let first = this.find(offset); ;) {
+    const begin = this.find(offset);
+    this.ahead.note(begin, this.find(end - 1));
+    for (let first = begin; ;) {
       const work: Promise<void>[] = [];
       let taken = 0;
       for (; work.length < PARALLEL && taken < PARALLEL_BYTES; first += 1) {
@@ -70,9 +90,13 @@ export class DmgImage implements MappingDriver {
 
   tryReadOpaque(bytes: Buffer, at: number, length: number, offset: number): boolean {
     const target = bytes.subarray(at, at + length);
-    for (let index = this.find(offset); ; index += 1) {
+    const first = this.find(offset);
+    for (let index = first; ; index += 1) {
       const chunk = this.chunks[index];
-      if (chunk === undefined || chunk.start >= offset + length) return true;
+      if (chunk === undefined || chunk.start >= offset + length) {
+        this.ahead.note(first, index - 1);
+        return true;
+      }
       const plain = this.cache.get(chunk.start);
       if (plain === undefined) return false;
       copyPart(chunk, plain, target, offset);
@@ -84,7 +108,7 @@ export class DmgImage implements MappingDriver {
   }
 
   close(): Promise<void> {
-    return Promise.resolve();
+    return this.cache.settled();
   }
 
   caches(): CacheCounters[] {
@@ -97,7 +121,22 @@ export class DmgImage implements MappingDriver {
   }
 
   private async copyChunk(chunk: Chunk, bytes: Buffer, offset: number): Promise<void> {
-    copyPart(chunk, await this.cache.fetch(chunk.start, () => this.unpack(chunk)), bytes, offset);
+    copyPart(chunk, await this.fetch(chunk), bytes, offset);
+  }
+
+  private fetch(chunk: Chunk): Promise<Buffer> {
+    return this.cache.fetch(chunk.start, () =>
+      this.budget.run(chunk.packed + chunk.length, () => this.unpack(chunk)),
+    );
+  }
+
+  private readAhead(index: number): boolean {
+    const chunk = this.chunks[index];
+    if (chunk === undefined || chunk.length > AHEAD_CHUNK_MAX) return false;
+    // A failure is told to whoever asks for it.
+    if (chunk.kind !== 'zero' && chunk.kind !== 'raw' && !this.cache.has(chunk.start))
+      this.fetch(chunk).catch(() => {});
+    return true;
   }
 
   private async unpack(chunk: Chunk): Promise<Buffer> {
@@ -106,7 +145,7 @@ export class DmgImage implements MappingDriver {
       throw damaged(this.subject, `the chunk at ${start} is ${kind}`, 'must be packed');
     const bytes = Buffer.allocUnsafe(packed);
     await this.file.read(bytes, offset);
-    return unpackChunk(kind, bytes, length).catch((error: unknown) => {
+    return unpackChunk(this.unpacker, kind, bytes, length).catch((error: unknown) => {
       throw damaged(
         this.subject,
         `the ${kind} chunk at ${start}: ${String(error)}`,

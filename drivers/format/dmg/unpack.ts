@@ -1,32 +1,21 @@
 import { promisify } from 'node:util';
 import { inflate } from 'node:zlib';
-import { unpackBzip2 } from '../../../src/util/bzip2.ts';
-import { unpackXz } from '../../../src/util/xz.ts';
-import { unpackAdc } from './adc.ts';
+import type { UnpackService } from '../../../src/util/unpack-service.ts';
 import type { Packing } from './chunks.ts';
-import { unpackLzfse } from './lzfse.ts';
 
 const inflateAsync = promisify(inflate);
+/** An output chunk that is filled to its end makes zlib allocate another one for nothing. */
+const SPARE = 64;
 
-const DECODERS: Readonly<Record<Exclude<Packing, 'zlib'>, (packed: Buffer, size: number) => Buffer>> = {
-  adc: unpackAdc,
-  bzip2: unpackBzip2,
-  lzfse: unpackLzfse,
-  lzma: unpackXz,
-};
-
-/**
- * Unpacks a chunk of exactly `size` bytes; rejects for anything else. zlib runs on the thread pool; the others run here,
- * one chunk a turn, so that what else is due gets its turn between two of them.
- */
-export async function unpackChunk(kind: Packing, packed: Buffer, size: number): Promise<Buffer> {
-  if (kind === 'zlib') {
-    const plain = await inflateAsync(packed, { maxOutputLength: size, chunkSize: size + 64 });
-    if (plain.length !== size) throw new RangeError(`zlib: ${plain.length} bytes, wanted ${size}`);
-    return plain;
-  }
-  await new Promise<void>((resolve) => {
-    setImmediate(resolve);
-  });
-  return DECODERS[kind](packed, size);
+/** Unpacks a chunk of exactly `size` bytes, which it takes over; rejects for anything else. Not on this thread. */
+export async function unpackChunk(
+  service: UnpackService,
+  kind: Packing,
+  packed: Buffer,
+  size: number,
+): Promise<Buffer> {
+  if (kind !== 'zlib') return service.unpack(packed, { packing: kind === 'lzma' ? 'xz' : kind, size });
+  const plain = await inflateAsync(packed, { maxOutputLength: size, chunkSize: size + SPARE });
+  if (plain.length !== size) throw new RangeError(`zlib: ${plain.length} bytes, wanted ${size}`);
+  return plain;
 }

@@ -1,4 +1,4 @@
-import { LzOutput } from '../../../src/util/lz-output.ts';
+import { LzOutput } from './lz-output.ts';
 
 /**
  * Apple Data Compression. The first byte of an element says what follows:

@@ -1,4 +1,4 @@
-import type { LzOutput } from '../../../src/util/lz-output.ts';
+import type { LzOutput } from '../lz-output.ts';
 
 /**
  * LZVN, the byte-wise part of LZFSE. An element is a literal, a match, or both (l literal bytes behind it, m bytes

@@ -1,8 +1,8 @@
 /** LZFSE: blocks of bytes as they are, of LZVN, or of literals, lengths and distances in FSE codes. */
-import { LzOutput } from '../../../src/util/lz-output.ts';
+import { LzOutput } from '../lz-output.ts';
 import { BackwardBits, FseDecoder, FseTable } from './fse.ts';
-import { readHeaderV1, readHeaderV2 } from './lzfse-header.ts';
-import type { LzfseHeader } from './lzfse-header.ts';
+import { readHeaderV1, readHeaderV2 } from './header.ts';
+import type { LzfseHeader } from './header.ts';
 import { unpackLzvn } from './lzvn.ts';
 
 const Magic = {

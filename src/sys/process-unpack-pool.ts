@@ -1,0 +1,3 @@
+import { UnpackPool } from './unpack-pool.ts';
+
+export const pool = new UnpackPool();
