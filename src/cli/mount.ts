@@ -14,6 +14,7 @@ import {
   imageTree,
 } from './image-arguments.ts';
 import { parseKeyValues } from './key-values.ts';
+import { METRICS_OPTION, metricsAddress } from './metrics-option.ts';
 import { nodeNameFor } from './node-name.ts';
 import { encoded, readSecrets } from './secrets.ts';
 import type { SecretValues } from './secrets.ts';
@@ -84,6 +85,7 @@ const OPTIONS = {
     schema: optional(text('Add what the server has to say to this file, with the time')),
     value: 'file',
   },
+  ...METRICS_OPTION,
   quiet: { schema: optional(bool('Print nothing but warnings and errors'), false), short: 'q' },
   json: { schema: optional(bool('Print what was mounted, or the error, as JSON'), false) },
 } as const satisfies Options;
@@ -123,9 +125,9 @@ export const mountCommand = defineCommand({
     }
     const request = serveRequest(image, mountpoint, options, mountWords);
     const { launchServer } = await import('./server/launch.ts');
-    const { mounts, pid } = await launchServer(request);
+    const { mounts, pid, metrics } = await launchServer(request);
     const [mount] = mounts;
-    if (options.json) printJson({ ...mount, pid });
+    if (options.json) printJson({ ...mount, pid, metrics });
     else if (!options.quiet) print(mount?.file ?? '');
     return 0;
   },
@@ -183,6 +185,7 @@ function serveRequest(
     cwd: '/',
     pidFile: absoluteOrNone(values['pid-file']),
     logFile: absoluteOrNone(values['log-file']),
+    metrics: metricsAddress(values.metrics),
   };
 }
 

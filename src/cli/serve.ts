@@ -3,6 +3,7 @@ import { bool, optional, text } from '../block/schema.ts';
 import { defineCommand, repeated, UsageError } from './command.ts';
 import type { Options } from './command.ts';
 import { IMAGE_OPTIONS } from './image-arguments.ts';
+import { METRICS_OPTION, metricsAddress } from './metrics-option.ts';
 import { print } from './output.ts';
 
 const OPTIONS = {
@@ -51,6 +52,7 @@ const OPTIONS = {
     schema: optional(text('Further drivers that may be used for reading only')),
     value: 'list',
   },
+  ...METRICS_OPTION,
   follow: IMAGE_OPTIONS.follow,
 } as const satisfies Options;
 
@@ -96,6 +98,7 @@ export const serveCommand = defineCommand({
       drivers: driverLists(options['allow-drivers'], options['allow-drivers-read-only']),
       endsWithLastExport: false,
       cwd: process.cwd(),
+      metrics: metricsAddress(options.metrics),
       pidFile: options.pidfile === undefined ? undefined : path.resolve(options.pidfile),
     };
     if (options.daemonize) {

@@ -29,6 +29,8 @@ export interface RunningServer {
   readonly started: string;
   readonly mounts: readonly ServedMount[];
   readonly socket: string;
+  /** Where it tells Prometheus of itself; undefined where it does not. */
+  readonly metrics?: string | undefined;
   /** Where the server writes what it has to say; undefined in the foreground. */
   readonly log?: string | undefined;
 }

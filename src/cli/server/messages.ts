@@ -2,6 +2,7 @@
 import type { Transport } from '../../../mount/mount.ts';
 import type { GatePolicy } from '../../block/gate.ts';
 import type { ServedMount } from '../../sys/running-servers.ts';
+import type { EndpointAddress } from '../../sys/endpoint-address.ts';
 
 /** One node shown at one mount point. */
 export interface ExportSpec {
@@ -79,10 +80,17 @@ export interface ServeRequest {
   /** Where messages are added, beside those that the command prints; absolute. */
   readonly logFile?: string | undefined;
   readonly log?: string | undefined;
+  /** Where Prometheus may ask; a path is absolute. */
+  readonly metrics?: EndpointAddress | undefined;
 }
 
 /** From the server, until the disks can be read: any number of warnings, then one of the others. */
 export type ServeReport =
   | { readonly type: 'warning'; readonly message: string }
   | { readonly type: 'failed'; readonly code: string; readonly message: string }
-  | { readonly type: 'ready'; readonly pid: number; readonly mounts: readonly ServedMount[] };
+  | {
+      readonly type: 'ready';
+      readonly pid: number;
+      readonly mounts: readonly ServedMount[];
+      readonly metrics?: string | undefined;
+    };

@@ -39,7 +39,8 @@ export async function serve(): Promise<number> {
   if (launcher.isGone) await server.end(true).catch(() => undefined);
   // Whatever file system it was started in can be unmounted.
   process.chdir('/');
-  launcher.tell({ type: 'ready', pid: process.pid, mounts: server.exports.mounts });
+  const { metrics, exports } = server;
+  launcher.tell({ type: 'ready', pid: process.pid, mounts: exports.mounts, metrics });
   await launcher.close();
   return exitWith(await server.ended);
 }

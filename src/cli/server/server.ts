@@ -22,6 +22,7 @@ import type { RunningServer } from '../../sys/running-servers.ts';
 import { makeGraph } from '../open-graph.ts';
 import { complain } from '../output.ts';
 import { allocatedSize } from '../../block/storage.ts';
+import type { TextEndpoint } from '../../sys/text-endpoint.ts';
 import { VERSION, versionNumbers } from '../version.ts';
 import { controlCommands } from './control-commands.ts';
 import { converse } from './converse.ts';
@@ -47,6 +48,7 @@ export class Server {
   private readonly monitors: Monitors;
   private readonly entry: Omit<RunningServer, 'mounts'>;
   private listener: ControlListener | undefined;
+  private endpoint: TextEndpoint | undefined;
   private isAnnounced = false;
   /** The close of the graph, once begun: whoever ends the server waits for the same one. */
   private closing: Promise<void> | undefined;
@@ -127,6 +129,11 @@ export class Server {
     return server;
   }
 
+  /** Where Prometheus may ask. */
+  get metrics(): string | undefined {
+    return this.endpoint?.address;
+  }
+
   /** ISO 8601. */
   get started(): string {
     return this.entry.started;
@@ -196,14 +203,20 @@ export class Server {
   /** Control socket, list of servers, pid file. */
   private async announce(): Promise<void> {
     this.listener = listenControl(this.entry.socket, (connection) => converse(this.control, connection));
-    enterServer({ ...this.entry, mounts: this.exports.mounts });
+    const { metrics } = this.request;
+    if (metrics !== undefined)
+      this.endpoint = await (await import('./metrics.ts')).serveMetrics(this, metrics);
+    this.enter();
     this.isAnnounced = true;
     if (this.request.pidFile !== undefined) writePidFile(this.request.pidFile);
   }
 
+  private enter(): void {
+    enterServer({ ...this.entry, metrics: this.metrics, mounts: this.exports.mounts });
+  }
+
   private exportsChanged(): void {
-    if (this.isAnnounced && this.closing === undefined)
-      enterServer({ ...this.entry, mounts: this.exports.mounts });
+    if (this.isAnnounced && this.closing === undefined) this.enter();
     if (this.isAnnounced && this.endsWithout(0)) void this.close(this.failure).catch(() => undefined);
   }
 
@@ -267,6 +280,7 @@ export class Server {
 
   private async vanish(keepLog = false): Promise<void> {
     await this.listener?.close();
+    await this.endpoint?.close();
     await this.monitors.close();
     if (this.request.pidFile !== undefined) removePidFile(this.request.pidFile);
     removeServer(this.entry, keepLog);
