@@ -96,7 +96,7 @@ async function embed(nodePath) {
   await sea(`${folder}/blockfuse.cjs`, {
     nodePath,
     targets: [{ nodeRange: `node${process.versions.node}`, platform: 'linux', arch: process.arch, output }],
-    seaConfig: { assets: ASSETS, execArgvExtension: 'none' },
+    seaConfig: { assets: ASSETS, execArgvExtension: 'none', useCodeCache: true },
   });
   return output;
 }

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import { promisify } from 'node:util';
 import { BlockError, errnoOf } from '../block/errors.ts';
 import { fdSetOf, firstOfFdSet, openFdSet, openOrDuplicate } from './fdsets.ts';
-import { fileError } from './libc.ts';
+import { fileError } from './file-error.ts';
 
 const open = promisify(fs.open);
 const close = promisify(fs.close);

@@ -1,6 +1,6 @@
 import { readdir, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileError } from './libc.ts';
+import { fileError } from './file-error.ts';
 
 /** A file or folder as it was when it was looked at; links are followed. */
 export interface FolderEntry {

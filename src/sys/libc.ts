@@ -1,7 +1,8 @@
 /** The C library of this very process: the one place that loads it. Each file of src/sys declares the calls it needs. */
 import koffi from 'koffi';
 import type { ErrnoCode } from '../block/errors.ts';
-import { BlockError, errnoOf } from '../block/errors.ts';
+import { BlockError } from '../block/errors.ts';
+import { describeErrno } from './file-error.ts';
 
 export const libc = koffi.load(null);
 
@@ -27,34 +28,8 @@ export function errnoNumber(name: ErrnoCode): number {
 /** The error of a system call that just failed. `action` is the start of the message: `Cannot open "a.img"`. */
 export function systemError(action: string, number: number = lastErrno()): BlockError {
   const code = errnoName(number);
-  return new BlockError(code, `${action}: ${DESCRIPTIONS[code] ?? code}`);
+  return new BlockError(code, `${action}: ${describeErrno(code)}`);
 }
-
-/** The same for an error that node:fs gave. */
-export function fileError(action: string, error: unknown): BlockError {
-  const code = errnoOf(error);
-  const message = error instanceof Error ? error.message : String(error);
-  return new BlockError(code, `${action}: ${DESCRIPTIONS[code] ?? message}`, {}, error);
-}
-
-const DESCRIPTIONS: Readonly<Partial<Record<ErrnoCode, string>>> = {
-  EPERM: 'operation not permitted',
-  ENOENT: 'no such file or directory',
-  EIO: 'input/output error',
-  ENXIO: 'no such device',
-  EACCES: 'permission denied',
-  EBUSY: 'device or resource busy',
-  EEXIST: 'file exists',
-  ENOTDIR: 'not a directory',
-  EISDIR: 'is a directory',
-  EINVAL: 'invalid argument',
-  EFBIG: 'file too large',
-  ENOSPC: 'no space left on device',
-  EROFS: 'read-only file system',
-  ENOTSUP: 'not supported',
-  EDQUOT: 'disk quota exceeded',
-  ELOOP: 'too many symbolic links',
-};
 
 /** Address of a buffer's first byte, exact as a number (user addresses are below 2^47). The buffer must be kept alive. */
 export function addressOf(bytes: Buffer): number {

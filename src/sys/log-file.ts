@@ -1,6 +1,6 @@
 /** Where messages go that are not for a terminal. */
 import { openSync, writeSync } from 'node:fs';
-import { fileError } from './libc.ts';
+import { fileError } from './file-error.ts';
 
 /** A file that lines are added to for as long as the process lives; others may add to it too. */
 export function openLogFile(path: string): (text: string) => void {

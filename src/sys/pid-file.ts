@@ -1,5 +1,5 @@
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { fileError } from './libc.ts';
+import { fileError } from './file-error.ts';
 
 /** Writes this process's id, whole or not at all. */
 export function writePidFile(path: string): void {

@@ -9,8 +9,9 @@ import fs from 'node:fs';
 import { performance } from 'node:perf_hooks';
 import { BlockError } from '../block/errors.ts';
 import type { OpenFile } from './file.ts';
+import { fileError } from './file-error.ts';
 import { LargeFolios } from './large-folios.ts';
-import { addressOf, errnoName, fileError, lastErrno, libc } from './libc.ts';
+import { addressOf, errnoName, lastErrno, libc } from './libc.ts';
 import { addressIn } from './memory.ts';
 
 const RWF_NOWAIT = 8;

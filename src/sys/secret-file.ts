@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { fileError } from './libc.ts';
+import { fileError } from './file-error.ts';
 
 /** The bytes of a file, or of a descriptor of this process, that holds a passphrase or key. */
 export function readSecretFile(path: string | number): Buffer {

@@ -1,6 +1,6 @@
 import { closeSync, openSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { fileError } from './libc.ts';
+import { fileError } from './file-error.ts';
 
 let count = 0;
 

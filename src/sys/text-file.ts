@@ -1,6 +1,6 @@
 import { readFile, stat } from 'node:fs/promises';
 import { BlockError } from '../block/errors.ts';
-import { fileError } from './libc.ts';
+import { fileError } from './file-error.ts';
 
 const LARGEST = 1024 * 1024;
 
