@@ -5,7 +5,7 @@ import { rmSync } from 'node:fs';
 import type { ListenOptions } from 'node:net';
 import { BlockError } from '../block/errors.ts';
 import type { EndpointAddress } from './endpoint-address.ts';
-import { fileError } from './libc.ts';
+import { fileError } from './file-error.ts';
 import { listenAt } from './unix-socket.ts';
 
 const MAX_CLIENTS = 32;
