@@ -18,6 +18,7 @@ import { resizeCommand } from './resize.ts';
 import { serveCommand } from './serve.ts';
 import { snapshotCommand } from './snapshot.ts';
 import { statsCommand } from './stats.ts';
+import { topCommand } from './top.ts';
 import { unmountCommand } from './unmount.ts';
 
 /** Every command, in the order help shows them. */
@@ -30,6 +31,7 @@ export const COMMANDS: readonly Command[] = [
   serveCommand,
   graphCommand,
   statsCommand,
+  topCommand,
   infoCommand,
   mapCommand,
   createCommand,

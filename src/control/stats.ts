@@ -70,17 +70,20 @@ export interface NodeStats extends TrafficStats {
   readonly name: string;
   readonly driver: string;
   readonly kind: 'protocol' | 'format' | 'filter';
+  /** Of the file at its bottom; '' where there is none. */
+  readonly filename: string;
   readonly size: number;
   readonly allocated?: number | undefined;
   readonly caches: readonly CacheCounters[];
 }
 
 export function nodeStats(node: Node): NodeStats {
-  const { name, driver, size, counters } = node;
+  const { name, driver, filename, size, counters } = node;
   return {
     name,
     driver: driver.name,
     kind: driver.kind,
+    filename,
     size,
     ...(driver.kind === 'filter' ? {} : { allocated: allocatedSize(node) }),
     reads: counters.reads,

@@ -56,7 +56,10 @@ test('mount --metrics: the loopback address, a read shows, nothing but GET of /m
   t.is(type, 'text/plain; version=0.0.4; charset=utf-8');
   checkExposition(t, body);
   t.regex(body, /^blockfuse_export_size_bytes\{export="mount",node="a",file=".*a\.raw"\} 1048576$/m);
-  t.regex(body, /^blockfuse_node_requests_total\{node="a",driver="raw",operation="read"\} \d+$/m);
+  t.regex(
+    body,
+    /^blockfuse_node_requests_total\{node="a",driver="raw",file=".*a\.raw",operation="read"\} \d+$/m,
+  );
   t.is((await fetchText({ ...at, path: '/' })).status, 404);
   t.is((await fetchText({ ...at, path: '/metrics', method: 'POST' })).status, 405);
   t.is((await fetchText({ ...at, path: '/metrics', method: 'HEAD' })).body, '');
@@ -80,7 +83,7 @@ test('serve --metrics unix:PATH: its owner only, relative to where it was starte
   t.is(statSync(socketPath).mode & 0o777, 0o600);
   const { body } = await fetchText({ socketPath, path: '/metrics' });
   checkExposition(t, body);
-  t.regex(body, /^blockfuse_node_size_bytes\{node="n0",driver="null-co"\} 1048576$/m);
+  t.regex(body, /^blockfuse_node_size_bytes\{node="n0",driver="null-co",file=""\} 1048576$/m);
   await served.client.run('quit');
   t.is(await served.ended(), 0);
   t.false(existsSync(socketPath));

@@ -59,7 +59,7 @@ const exportsOf = ({ report, base }: Labelled): Thing<ExportStats>[] =>
 const nodesOf = ({ report, base }: Labelled): Thing<NodeStats>[] =>
   report.nodes.map((stats) => ({
     stats,
-    labels: { ...base, node: stats.name, driver: stats.driver },
+    labels: { ...base, node: stats.name, driver: stats.driver, file: stats.filename },
     bounds: report['latency-bounds'],
   }));
 
