@@ -10,6 +10,7 @@ import type { Node } from './node.ts';
 import { Opener } from './open.ts';
 import type { OptionsTree } from './options.ts';
 import { expandDotted, takeAll } from './options.ts';
+import { isIdentifier } from './objects.ts';
 import type { GraphObject, ObjectType } from './objects.ts';
 import type { PermissionPair, Roles } from './permissions.ts';
 import { ALL_PERMISSIONS, Role } from './permissions.ts';
@@ -127,6 +128,7 @@ export class Graph {
     const refuse = (why: string): never => {
       throw new BlockError('EINVAL', `Cannot make object "${id}": ${why}`);
     };
+    if (!isIdentifier(id)) refuse('its id must be a letter, then letters, digits, "-", "." or "_"');
     if (type === undefined)
       return refuse(`unknown type "${typeName}", known are ${types.map(({ name }) => name).join(', ')}`);
     if (this.objects.has(id)) refuse('there is one with that id already');

@@ -21,6 +21,8 @@ import { alignDown, alignUp } from '../util/sizes.ts';
 
 const logData = debug('blockfuse:data');
 
+type Counted = keyof NodeCounters['failed'];
+
 /** Requests and bytes that went through a node since it was opened. */
 export class NodeCounters {
   reads = 0;
@@ -29,7 +31,11 @@ export class NodeCounters {
   writtenBytes = 0;
   zeroes = 0;
   discards = 0;
+  discardedBytes = 0;
   flushes = 0;
+  /** Where the writes that reach furthest end, in bytes. */
+  writtenEnd = 0;
+  readonly failed = { read: 0, write: 0, flush: 0, discard: 0 };
   /** Requests that the fast path could not finish. */
   slow = 0;
   errors = 0;
@@ -152,6 +158,7 @@ export class Node implements ChildParent {
     this.changed(offset, length);
     this.counters.writes += 1;
     this.counters.writtenBytes += length;
+    if (offset + length > this.counters.writtenEnd) this.counters.writtenEnd = offset + length;
     return true;
   }
 
@@ -178,8 +185,7 @@ export class Node implements ChildParent {
       this.requireWritable('write to');
       if (offset < GUARDED_BYTES) await this.guard?.check(this.io, bytes, offset);
       await this.changing(offset, bytes.length, writeAligned(this.io, this.alignLocks, bytes, offset));
-      this.counters.writes += 1;
-      this.counters.writtenBytes += bytes.length;
+      this.countWrite(offset, bytes.length);
       if ((flags & WriteFlag.fua) !== 0) await this.io.flush();
     });
   }
@@ -211,6 +217,7 @@ export class Node implements ChildParent {
         await this.changing(at, length, this.discardStep(at, length));
       }
       this.counters.discards += 1;
+      this.counters.discardedBytes += stop - start;
     });
   }
 
@@ -244,8 +251,7 @@ export class Node implements ChildParent {
       this.requireWritable('write to');
       const written = this.io.writeCompressed?.(bytes, offset);
       await this.changing(offset, bytes.length, written ?? Promise.resolve());
-      this.counters.writes += 1;
-      this.counters.writtenBytes += bytes.length;
+      this.countWrite(offset, bytes.length);
     });
   }
 
@@ -349,6 +355,12 @@ export class Node implements ChildParent {
     }
   }
 
+  private countWrite(offset: number, length: number): void {
+    this.counters.writes += 1;
+    this.counters.writtenBytes += length;
+    this.counters.writtenEnd = Math.max(this.counters.writtenEnd, offset + length);
+  }
+
   private requireWritable(action: string): void {
     if (!this.readOnly) return;
     throw new BlockError('EROFS', `Cannot ${action} "${this.name}": the node is read-only`, {
@@ -369,6 +381,7 @@ export class Node implements ChildParent {
       await run();
     } catch (error) {
       this.counters.errors += 1;
+      if (operation in this.counters.failed) this.counters.failed[operation as Counted] += 1;
       throw withContext(error, { node: this.name, operation, offset, length });
     } finally {
       this.inFlight -= 1;

@@ -1,6 +1,11 @@
 /** Things that are not nodes but that nodes refer to by id: throttle groups. Made by `--object` and `object-add`. */
 import type { OptionEntries } from './schema.ts';
 
+/** The ids that users may give. */
+export function isIdentifier(id: string): boolean {
+  return /^[A-Za-z][A-Za-z0-9\-._]*$/.test(id);
+}
+
 export interface GraphObject {
   readonly type: string;
   readonly id: string;

@@ -88,10 +88,22 @@ export function takeDeclared(
 /** The same for a tree that holds nothing else: what is left over is an error. */
 export function takeAll(tree: OptionsTree, entries: OptionEntries, who: string): Record<string, unknown> {
   const values = takeDeclared(tree, entries, who);
-  const [unknown] = Object.keys(tree);
+  const unknown = firstName(tree);
   if (unknown === undefined) return values;
-  const known = Object.keys(entries).join(', ');
+  const [branch = unknown] = unknown.split('.');
+  const names = Object.keys(entries);
+  const near = names.filter((name) => name.startsWith(`${branch}.`));
+  const known = (near.length > 0 ? near : names).join(', ');
   throw new BlockError('EINVAL', `Cannot open ${who}: there is no option "${unknown}", only ${known}`);
+}
+
+/** The dotted name of the first value in a tree. */
+function firstName(tree: OptionsTree): string | undefined {
+  const [first] = Object.entries(tree);
+  if (first === undefined) return undefined;
+  const [name, value] = first;
+  const below = isTree(value) ? firstName(value) : undefined;
+  return below === undefined ? name : `${name}.${below}`;
 }
 
 type CommonGiven = Readonly<Record<string, unknown>>;

@@ -166,15 +166,15 @@ export class ThrottleGroup implements GraphObject {
     return { limits: values, ...Object.fromEntries(flat) };
   }
 
-  /** `limits` with all of them (what is left out has none), or one by `x-` and its name. */
+  /** `limits` with some of them (the others stay), or one by `x-` and its name. */
   setProperty(name: string, value: unknown): void {
-    const given =
-      name === 'limits' ? value : { ...limitValues(this.current), [name.replace(/^x-/, '')]: value };
+    const given = name === 'limits' ? value : { [name.replace(/^x-/, '')]: value };
     const known = name === 'limits' || (name.startsWith('x-') && Object.hasOwn(LIMIT_ENTRIES, name.slice(2)));
     if (!known) {
       throw new BlockError('EINVAL', `Cannot set "${name}" of throttle group "${this.id}": no such property`);
     }
-    this.configure(throttleLimits(parsed(given, this.id), this.id));
+    const changed = parsed(given, this.id);
+    this.configure(throttleLimits({ ...limitValues(this.current), ...changed }, this.id));
   }
 
   private wait(direction: Direction): number {
@@ -264,7 +264,8 @@ function makeBuckets({ rates }: ThrottleLimits): Readonly<Record<BucketName, Lea
 
 function parsed(values: unknown, id: string): Record<string, unknown> {
   const result = v.safeParse(v.strictObject(LIMIT_ENTRIES), values);
-  if (result.success) return result.output;
+  if (result.success)
+    return Object.fromEntries(Object.entries(result.output).filter(([, value]) => value !== undefined));
   const [issue] = result.issues;
   const where = v.getDotPath(issue) ?? 'limits';
   throw new BlockError('EINVAL', `Cannot set limits of throttle group "${id}": ${where}: ${issue.message}`);

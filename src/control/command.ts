@@ -1,19 +1,10 @@
 import * as v from 'valibot';
 import type { OptionEntries, OptionsOf } from '../block/schema.ts';
-import { wrongArgument } from './wrong-argument.ts';
+import { CommandError } from './command-error.ts';
+import { refuseOtherTypes, wrongArgument } from './wrong-argument.ts';
 
-export type ErrorClass = 'GenericError' | 'CommandNotFound' | 'DeviceNotFound';
-
-/** What a command answers with when it can't; every other error becomes a GenericError with the error's text. */
-export class CommandError extends Error {
-  override readonly name = 'CommandError';
-  readonly errorClass: ErrorClass;
-
-  constructor(errorClass: ErrorClass, message: string) {
-    super(message);
-    this.errorClass = errorClass;
-  }
-}
+export { CommandError };
+export type { ErrorClass } from './command-error.ts';
 
 /** The client that a command came from. */
 export interface ControlClient {
@@ -40,6 +31,7 @@ export function defineControlCommand<const Entries extends OptionEntries>(
 
 /** The arguments as the command's schema has them; throws a CommandError that names the first one that is wrong. */
 export function parseArguments(command: ControlCommand, given: unknown): OptionsOf<OptionEntries> {
+  refuseOtherTypes(command.arguments, given);
   const schema = command.open === true ? v.looseObject(command.arguments) : v.strictObject(command.arguments);
   const result = v.safeParse(schema, given ?? {});
   if (result.success) return result.output;

@@ -1,6 +1,7 @@
 import type * as v from 'valibot';
 import type { OptionEntries } from '../block/schema.ts';
 import { kindOf } from '../block/schema-kind.ts';
+import { CommandError } from './command-error.ts';
 
 const TYPES: Readonly<Record<string, string>> = {
   bool: 'boolean',
@@ -13,9 +14,13 @@ const TYPES: Readonly<Record<string, string>> = {
 const JSON_TYPES: Readonly<Record<string, string>> = { number: 'int', string: 'str', boolean: 'bool' };
 
 /** What is wrong with an argument, in QEMU's words as far as it has any. */
-export function wrongArgument(issue: v.BaseIssue<unknown>, entries: OptionEntries): string {
+export function wrongArgument(
+  issue: v.BaseIssue<unknown>,
+  entries: OptionEntries,
+  within: readonly (string | number)[] = [],
+): string {
   const path = (issue.path ?? []).map(({ key }) => key);
-  const name = pathName(path);
+  const name = pathName([...within, ...path]);
   if (issue.expected === 'never') return `Parameter '${name}' is unexpected`;
   if (issue.input === undefined || issue.message.startsWith('Invalid key: Expected "'))
     return `Parameter '${name}' is missing`;
@@ -27,6 +32,22 @@ export function wrongArgument(issue: v.BaseIssue<unknown>, entries: OptionEntrie
     return `Invalid parameter type for '${name}', expected: ${TYPES[kind]}`;
   return `Parameter '${name}' ${issue.message}`;
 }
+
+/**
+ * Schemas take text as well, as command lines have it; JSON that comes over a socket has types. Throws for the first argument
+ * of another one.
+ */
+export function refuseOtherTypes(entries: OptionEntries, given: unknown): void {
+  if (typeof given !== 'object' || given === null) return;
+  for (const [name, value] of Object.entries(given)) {
+    const schema = Object.hasOwn(entries, name) ? entries[name] : undefined;
+    const kind = schema === undefined ? 'any' : kindOf(schema).kind;
+    if (!TYPED.has(kind) || jsonKind(value) === kind) continue;
+    throw new CommandError('GenericError', `Invalid parameter type for '${name}', expected: ${TYPES[kind]}`);
+  }
+}
+
+const TYPED: ReadonlySet<string> = new Set(['bool', 'int', 'str', 'list']);
 
 /** `actions[0].type` */
 function pathName(path: readonly unknown[]): string {

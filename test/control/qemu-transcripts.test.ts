@@ -1,35 +1,18 @@
 /** The same requests to blockfuse and to qemu-storage-daemon: the answers are the same but where it is said here. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
-import type { ExecutionContext } from 'ava';
 import { run } from '../helpers/run.ts';
-import { QmpClient, serve } from '../helpers/serve.ts';
-import type { Answer } from '../helpers/serve.ts';
-import { tempDir } from '../helpers/temp-dir.ts';
-import { canRun, tool } from '../helpers/tools.ts';
-
-async function storageDaemon(t: ExecutionContext): Promise<{ client: QmpClient; folder: string }> {
-  const folder = await tempDir(t);
-  const path = join(folder, 'qmp.sock');
-  const chardev = ['--chardev', `socket,path=${path},server=on,wait=off,id=c`, '--monitor', 'c'];
-  const child = spawn(tool('qemu-storage-daemon'), chardev, { cwd: folder, stdio: 'ignore' });
-  const ended = once(child, 'exit');
-  t.teardown(async () => {
-    child.kill('SIGTERM');
-    await ended;
-  });
-  while (!existsSync(path)) await sleep(10);
-  return { client: await QmpClient.connect(t, path), folder };
-}
+import { serve } from '../helpers/serve.ts';
+import type { Answer, QmpClient } from '../helpers/serve.ts';
+import { storageDaemon } from '../helpers/storage-daemon.ts';
+import { canRun } from '../helpers/tools.ts';
 
 async function prepare(folder: string): Promise<void> {
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', join(folder, 'disk.qcow2'), '16M']);
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', join(folder, 'over.qcow2'), '16M']);
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', join(folder, 'inner.qcow2'), '16M']);
   await writeFile(join(folder, 'mnt.raw'), '');
   await mkdir(join(folder, 'folder'));
 }
@@ -37,7 +20,13 @@ async function prepare(folder: string): Promise<void> {
 type Request = readonly [execute: string, given?: Readonly<Record<string, unknown>>];
 
 function requests(folder: string): readonly Request[] {
-  return [...nodesAndExports(folder), ...sizesAndBitmaps(), ...objects(), ...overlays(folder)];
+  return [
+    ...nodesAndExports(folder),
+    ...sizesAndBitmaps(),
+    ...objects(),
+    ...internal(folder),
+    ...overlays(folder),
+  ];
 }
 
 function nodesAndExports(folder: string): readonly Request[] {
@@ -63,6 +52,8 @@ function nodesAndExports(folder: string): readonly Request[] {
     ['block-export-add', { ...e0, id: 'e 1' }],
     ['block-export-add', { ...e0, id: 'e1', 'node-name': 'nope' }],
     ['block-export-add', { ...e0, id: 'e1', type: 'nix' }],
+    ['block-export-add', { ...e0, id: 'e1', iothread: 'nope' }],
+    ['block-export-add', { ...e0, id: 'e1', writable: 'on' }],
     ['query-block-exports'],
   ];
 }
@@ -86,6 +77,11 @@ function sizesAndBitmaps(): readonly Request[] {
     ['block-dirty-bitmap-clear', { node: 'n0', name: 'nope' }],
     ['block-dirty-bitmap-merge', { node: 'n0', target: 'b0', bitmaps: ['nope'] }],
     ['transaction', { actions: [{ type: 'nix', data: {} }] }],
+    ['transaction', { actions: [{ type: 'blockdev-snapshot', data: { node: 'n0' } }] }],
+    ['transaction', { actions: [{ type: 'abort', data: {} }] }],
+    ['transaction', { actions: [{ type: 'abort' }] }],
+    ['transaction', { actions: [], properties: { 'completion-mode': 'grouped' } }],
+    ['query-named-block-nodes', { flat: 'yes' }],
     [
       'transaction',
       {
@@ -109,6 +105,11 @@ function objects(): readonly Request[] {
     ['object-del', { id: 'nope' }],
     ['qom-get', { path: '/objects/tg', property: 'limits' }],
     ['qom-set', { path: '/objects/tg', property: 'limits', value: { 'iops-total': 100 } }],
+    ['qom-set', { path: '/objects/tg', property: 'limits', value: { 'bps-total': 5000 } }],
+    ['qom-get', { path: '/objects/tg', property: 'limits' }],
+    ['qom-set', { path: '/objects/tg', property: 'limits' }],
+    ['object-add', { 'qom-type': 'throttle-group', id: '1x' }],
+    ['qom-list', { path: '/nope' }],
     ['qom-get', { path: '/objects/tg', property: 'x-iops-total' }],
     ['qom-get', { path: '/objects/nope', property: 'limits' }],
     ['qom-get', { path: '/objects/tg', property: 'nope' }],
@@ -116,11 +117,29 @@ function objects(): readonly Request[] {
   ];
 }
 
+function internal(folder: string): readonly Request[] {
+  const file = { driver: 'file', filename: join(folder, 'inner.qcow2') };
+  return [
+    ['blockdev-add', { driver: 'qcow2', 'node-name': 'i0', file }],
+    ['blockdev-snapshot-internal-sync', { device: 'i0', name: 's0' }],
+    ['blockdev-snapshot-internal-sync', { device: 'i0', name: 's0' }],
+    ['blockdev-snapshot-internal-sync', { device: 'i0', name: '' }],
+    ['blockdev-snapshot-delete-internal-sync', { device: 'i0', name: 'nope' }],
+    ['blockdev-snapshot-delete-internal-sync', { device: 'i0' }],
+    ['blockdev-del', { 'node-name': 'i0' }],
+  ];
+}
+
 function overlays(folder: string): readonly Request[] {
   return [
+    ['blockdev-reopen', { options: {} }],
     ['blockdev-reopen', { options: [{ driver: 'qcow2', file: 'f0' }] }],
     ['blockdev-reopen', { options: [{ driver: 'qcow2', 'node-name': 'nope', file: 'f0' }] }],
     ['x-blockdev-change', { parent: 'n0', child: 'nope' }],
+    ['x-blockdev-change', { parent: 'nope', child: 'file' }],
+    ['x-blockdev-change', { parent: 'n0', node: 'nope' }],
+    ['change-backing-file', { device: 'n0', 'image-node-name': 'n0', 'backing-file': 'x' }],
+    ['change-backing-file', { device: 'nope', 'image-node-name': 'n0', 'backing-file': 'x' }],
     [
       'blockdev-add',
       {
@@ -138,6 +157,8 @@ function overlays(folder: string): readonly Request[] {
       'blockdev-create',
       { 'job-id': 'j0', options: { driver: 'file', filename: join(folder, 'new.raw'), size: 4096 } },
     ],
+    ['blockdev-create', { 'job-id': 'j 1', options: { driver: 'qcow2', file: 'n0', size: 4096 } }],
+    ['blockdev-create', { 'job-id': 'j1', options: { driver: 'qcow2', size: 4096 } }],
     ['job-dismiss', { id: 'nope' }],
     ['qmp_capabilities'],
     ['nope'],

@@ -87,10 +87,12 @@ function change(host: ControlHost): ControlCommand {
     run: async ({ parent, child, node }) => {
       const isExport = !graph.nodes.has(parent) && host.exports.list().some(({ id }) => id === parent);
       if (isExport && node !== undefined) return host.exports.setNode(parent, nodeNamed(graph, node));
-      const above = findNode(graph, { 'node-name': parent });
+      const above = findNode(graph, { device: parent, 'node-name': parent });
       if (child === undefined && node === undefined)
         throw new CommandError('GenericError', 'Either child or node must be specified');
-      const to = node === undefined ? undefined : nodeNamed(graph, node);
+      const to = node === undefined ? undefined : graph.nodes.get(node);
+      if (node !== undefined && to === undefined)
+        throw new CommandError('GenericError', `Node '${node}' not found`);
       if (above.impl.childrenChanged !== undefined && (child === undefined || to === undefined)) {
         if (to !== undefined) await graph.addChild(above, to);
         else if (child !== undefined) await graph.removeChild(above, child);

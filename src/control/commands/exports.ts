@@ -1,4 +1,5 @@
 import { errnoOf } from '../../block/errors.ts';
+import { isIdentifier } from '../../block/objects.ts';
 import { bool, choice, optional, text } from '../../block/schema.ts';
 import { CommandError, defineControlCommand } from '../command.ts';
 import type { ControlCommand } from '../command.ts';
@@ -26,8 +27,6 @@ export const EXPORT_OPTIONS = {
   'fixed-iothread': optional(bool('Taken and not used'), false),
 } as const;
 
-const ID = /^[A-Za-z][A-Za-z0-9\-._]*$/;
-
 /** Nodes shown to the outside. */
 export function exportCommands(host: ControlHost): readonly ControlCommand[] {
   return [add(host), remove(host.exports), query(host.exports)];
@@ -39,9 +38,12 @@ function add({ graph, exports }: ControlHost): ControlCommand {
     summary: 'Shows a node as a file',
     arguments: EXPORT_OPTIONS,
     run: async (options) => {
-      if (!ID.test(options.id)) throw new CommandError('GenericError', 'Invalid block export id');
+      if (!isIdentifier(options.id)) throw new CommandError('GenericError', 'Invalid block export id');
       if (exports.list().some(({ id }) => id === options.id))
         throw new CommandError('GenericError', `Block export id '${options.id}' is already in use`);
+      const { iothread } = options;
+      if (iothread !== undefined && graph.objects.get(iothread)?.type !== 'iothread')
+        throw new CommandError('GenericError', `iothread "${iothread}" not found`);
       const node = findNode(graph, options);
       if (options.writable && node.readOnly)
         throw new CommandError('GenericError', 'Block node is read-only');

@@ -1,3 +1,4 @@
+import { isIdentifier } from '../../block/objects.ts';
 import { expandDotted, isTree } from '../../block/options.ts';
 import type { OptionsTree } from '../../block/options.ts';
 import * as v from 'valibot';
@@ -71,6 +72,7 @@ function create(host: ControlHost): ControlCommand {
     summary: 'Creates an image, as a job',
     arguments: { 'job-id': text('Id of the job'), options: TREE },
     run: async ({ 'job-id': id, options }) => {
+      if (!isIdentifier(id)) throw new CommandError('GenericError', `Invalid job ID '${id}'`);
       if (host.jobs.find(id) !== undefined)
         throw new CommandError('GenericError', `Job ID '${id}' already in use`);
       const { driver, ...rest } = expandDotted(options);
@@ -79,6 +81,9 @@ function create(host: ControlHost): ControlCommand {
         throw new CommandError('GenericError', `Parameter 'driver' does not accept value '${driver}'`);
       const given = v.safeParse(size('Size'), rest['size']);
       if (!given.success) throw new CommandError('GenericError', "Parameter 'size' is missing");
+      const place = driver === 'file' ? 'filename' : 'file';
+      if (rest[place] === undefined)
+        throw new CommandError('GenericError', `Parameter 'options.${place}' is missing`);
       host.jobs.start({ id, type: 'create', run: createJob(host, driver, given.output, rest) });
     },
   });

@@ -1,4 +1,5 @@
 import * as v from 'valibot';
+import { isIdentifier } from '../../block/objects.ts';
 import type { GraphObject } from '../../block/objects.ts';
 import { text } from '../../block/schema.ts';
 import { CommandError, defineControlCommand } from '../command.ts';
@@ -21,6 +22,7 @@ function add(host: ControlHost): ControlCommand {
     arguments: { 'qom-type': text('Type of the object'), id: text('Its id') },
     open: true,
     run: async ({ 'qom-type': type, id, ...options }) => {
+      if (!isIdentifier(id)) throw new CommandError('GenericError', "Parameter 'id' expects an identifier");
       if (host.graph.objects.has(id)) {
         const why = `attempt to add duplicate property '${id}' to object (type 'container')`;
         throw new CommandError('GenericError', why);

@@ -75,7 +75,7 @@ function deleteInternal(host: ControlHost): ControlCommand {
         .list()
         .find((each) => (id ?? each.id) === each.id && (name ?? each.name) === each.name);
       if (found === undefined) {
-        const text = `Snapshot with id '${id ?? '(null)'}' and name '${name ?? '(null)'}' does not exist on device '${device}'`;
+        const text = `Snapshot with id '${id ?? 'null'}' and name '${name ?? 'null'}' does not exist on device '${device}'`;
         throw new CommandError('GenericError', text);
       }
       await host.beforeSnapshotDeletion(node, found.id);
@@ -95,12 +95,17 @@ function changeBackingFile({ graph }: ControlHost): ControlCommand {
       'backing-file': text('The name; empty for none'),
     },
     run: async ({ device, 'image-node-name': name, 'backing-file': filename }) => {
-      findNode(graph, { device });
+      findNode(graph, { device, 'node-name': device });
       const node = findNode(graph, { 'node-name': name });
       const { impl } = node;
       if (impl.family !== 'mapping' || impl.changeBacking === undefined)
         throw new CommandError('GenericError', `Driver '${node.driver.name}' can't change the backing file`);
-      const format = node.cow?.node.driver.name;
+      if (node.cow === undefined)
+        throw new CommandError(
+          'GenericError',
+          'not allowing backing file change on an image without a backing file',
+        );
+      const format = node.cow.node.driver.name;
       await withDoor(graph, node, Permission.consistentRead, () =>
         graph.change([node], () => impl.changeBacking?.(filename === '' ? undefined : filename, format)),
       );

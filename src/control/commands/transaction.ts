@@ -10,19 +10,24 @@ import { snapshotFile, snapshotOverlay } from '../actions/overlay.ts';
 import { CommandError, defineControlCommand } from '../command.ts';
 import type { ControlCommand } from '../command.ts';
 import type { ControlHost } from '../host.ts';
-import { wrongArgument } from '../wrong-argument.ts';
+import { refuseOtherTypes, wrongArgument } from '../wrong-argument.ts';
 import { BITMAP, MERGE, NEW_BITMAP } from './bitmaps.ts';
 import { INTERNAL, OVERLAY, SNAPSHOT_FILE } from './snapshots.ts';
 
-type Make = (host: ControlHost, data: unknown) => Action;
+type Make = (host: ControlHost, data: object, index: number) => Action;
 
 function kind<const Entries extends OptionEntries>(
   entries: Entries,
   make: (host: ControlHost, given: OptionsOf<Entries>) => Action,
 ): Make {
-  return (host, data) => {
+  return (host, data, index) => {
+    refuseOtherTypes(entries, data);
     const result = v.safeParse(v.strictObject(entries), data);
-    if (!result.success) throw new CommandError('GenericError', wrongArgument(result.issues[0], entries));
+    if (!result.success)
+      throw new CommandError(
+        'GenericError',
+        wrongArgument(result.issues[0], entries, ['actions', index, 'data']),
+      );
     return make(host, result.output as unknown as OptionsOf<Entries>);
   };
 }
@@ -60,7 +65,7 @@ export function transactionCommand(host: ControlHost): ControlCommand {
       ),
     },
     run: async ({ actions }) => {
-      const made = actions.map(({ type, data }) => KINDS[type](host, data));
+      const made = actions.map(({ type, data }, index) => KINDS[type](host, data, index));
       await runActions(host.graph, made);
     },
   });
