@@ -35,6 +35,7 @@ export class QmpClient {
   private constructor(socket: Socket) {
     this.socket = socket;
     this.ended = once(socket, 'close');
+    this.ended.catch(() => undefined);
     socket.on('error', () => undefined);
     const lines = createInterface({ input: socket });
     lines.on('line', (line) => {
