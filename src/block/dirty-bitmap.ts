@@ -21,6 +21,10 @@ export class DirtyBitmap {
   persistent: boolean;
   /** Writes are noted. */
   enabled = true;
+  /** Loaded from an image that does not vouch for what it says: it notes nothing, and can only be removed. */
+  readonly inconsistent: boolean;
+  /** Changes with every change of what it says. */
+  revision = 0;
   /** Who uses it (a job), in words; nobody may change or remove it meanwhile. */
   user: string | undefined = undefined;
   /** Bytes of the disk. */
@@ -28,16 +32,29 @@ export class DirtyBitmap {
   private bits: Uint8Array;
   private dirty = 0;
 
-  constructor(given: { name: string; granularity: number; size: number; persistent?: boolean }) {
-    const { name, granularity, size, persistent = false } = given;
+  constructor(given: {
+    name: string;
+    granularity: number;
+    size: number;
+    persistent?: boolean;
+    inconsistent?: boolean;
+  }) {
+    const { name, granularity, size, persistent = false, inconsistent = false } = given;
     if (name === '') throw new BlockError('EINVAL', 'Bitmap name cannot be empty');
     if (!isPowerOfTwo(granularity) || granularity < MIN_GRANULARITY || granularity > MAX_GRANULARITY)
       throw new BlockError('EINVAL', 'Granularity must be power of 2 and at least 512');
     this.name = name;
     this.granularity = granularity;
     this.persistent = persistent;
-    this.size = size;
-    this.bits = newBits(size, granularity);
+    this.inconsistent = inconsistent;
+    this.enabled = !inconsistent;
+    this.size = inconsistent ? 0 : size;
+    this.bits = newBits(this.size, granularity);
+  }
+
+  /** Bytes of memory that one takes. */
+  static bytesFor(size: number, granularity: number): number {
+    return Math.ceil(Math.ceil(size / granularity) / 8);
   }
 
   /** Bytes that are dirty. */
@@ -76,11 +93,26 @@ export class DirtyBitmap {
       this.bits[byte] = (this.bits[byte] ?? 0) & ~(1 << (index & 7));
       this.dirty -= 1;
     }
+    this.revision += 1;
   }
 
   clear(): void {
     this.bits = newBits(this.size, this.granularity);
     this.dirty = 0;
+    this.revision += 1;
+  }
+
+  /** What it says, a bit for each granule, the lowest bit of a byte first; to be looked at in the same turn. */
+  get bytes(): Uint8Array {
+    return this.bits;
+  }
+
+  /** The same at this moment; what comes later does not change it. */
+  frozen(): DirtyBitmap {
+    const { name, granularity, size } = this;
+    const copy = new DirtyBitmap({ name, granularity, size });
+    copy.restore(this.save());
+    return copy;
   }
 
   /** The first dirty run at or after `offset`; undefined when there is none. */
@@ -106,21 +138,33 @@ export class DirtyBitmap {
     return this.bits.slice();
   }
 
+  /** Takes over bits as `bytes` shows them, of a disk of the same size. */
   restore(saved: Uint8Array): void {
     this.bits = saved;
+    this.dropTail();
     this.dirty = count(saved);
+    this.revision += 1;
+  }
+
+  /** Throws where it can't be of a disk of that size. */
+  requireRoom(size: number): void {
+    if (!this.inconsistent) requireBits(size, this.granularity);
   }
 
   /** The disk has another size. What is new is not dirty. */
   resize(size: number): void {
+    if (this.inconsistent || size === this.size) return;
     const bits = newBits(size, this.granularity);
     this.size = size;
     bits.set(this.bits.subarray(0, bits.length));
+    this.restore(bits);
+  }
+
+  /** Bits behind the last granule. */
+  private dropTail(): void {
     const over = this.granules % 8;
-    const last = bits.length - 1;
-    if (over !== 0) bits[last] = (bits[last] ?? 0) & ((1 << over) - 1);
-    this.bits = bits;
-    this.dirty = count(bits);
+    const last = this.bits.length - 1;
+    if (over !== 0) this.bits[last] = (this.bits[last] ?? 0) & ((1 << over) - 1);
   }
 
   private get granules(): number {
@@ -132,8 +176,11 @@ export class DirtyBitmap {
   }
 
   private setByte(byte: number): void {
-    this.dirty += 8 - (ONES[this.bits[byte] ?? 0] ?? 0);
+    const before = this.bits[byte] ?? 0;
+    if (before === 0xff) return;
+    this.dirty += 8 - (ONES[before] ?? 0);
     this.bits[byte] = 0xff;
+    this.revision += 1;
   }
 
   private setBit(index: number): void {
@@ -143,14 +190,18 @@ export class DirtyBitmap {
     if (after === before) return;
     this.bits[byte] = after;
     this.dirty += 1;
+    this.revision += 1;
   }
 }
 
 function newBits(size: number, granularity: number): Uint8Array {
-  const granules = Math.ceil(size / granularity);
-  if (granules > MAX_BITS)
+  requireBits(size, granularity);
+  return new Uint8Array(DirtyBitmap.bytesFor(size, granularity));
+}
+
+function requireBits(size: number, granularity: number): void {
+  if (Math.ceil(size / granularity) > MAX_BITS)
     throw new BlockError('EINVAL', `Granularity ${granularity} is too small for a disk of ${size} bytes`);
-  return new Uint8Array(Math.ceil(granules / 8));
 }
 
 function count(bits: Uint8Array): number {

@@ -153,6 +153,8 @@ export interface MappingDriver extends OpenDriverBase {
   tryDiscard?(offset: number, length: number): number | false;
   /** Snapshots inside the image. Called with nothing under way above the node, one at a time. */
   readonly snapshots?: SnapshotCapability;
+  /** Dirty bitmaps inside the image. */
+  readonly dirtyBitmaps?: BitmapCapability;
   /** Writes another name of the backing file (none: undefined) into the image; the open backing child stays as it is. */
   changeBacking?(filename: string | undefined, format: string | undefined): Promise<void>;
   /** Changes what the image was created with; rejects with ENOTSUP what can't be changed. Only closing it follows. */
@@ -182,6 +184,21 @@ export interface SnapshotCapability {
   view(idOrName: string, user?: string): Promise<MappingDriver>;
   /** Bytes of the clusters that it has, whoever else has them. */
   allocatedSize(idOrName: string): Promise<number>;
+}
+
+/**
+ * Dirty bitmaps that an image keeps. The node notes writes in them from the start: they are in its watch (write-watch.ts).
+ * Called with nothing under way above the node.
+ */
+export interface BitmapCapability {
+  /** Those in the image, and those that are to be. */
+  list(): readonly DirtyBitmap[];
+  /** One more: stored when the image is closed or becomes read-only. Throws, in words, where it can't be stored. */
+  add(bitmap: DirtyBitmap): void;
+  /** The image has it no more when this resolves. */
+  remove(bitmap: DirtyBitmap): Promise<void>;
+  /** Before one changes otherwise than by a write: the image says then that what it has of it is not to be believed. */
+  changing(bitmap: DirtyBitmap): Promise<void>;
 }
 
 /** A length-preserving transformation of stored data, in units of `unit` bytes of the node's address space. */

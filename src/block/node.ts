@@ -15,6 +15,7 @@ import { RequestIo } from './request-io.ts';
 import { outsideUnits, readAligned, writeAligned } from './read-modify-write.ts';
 import type { CommonOptions } from './schema.ts';
 import { chainStatus } from './status.ts';
+import { watchOf } from './write-watch.ts';
 import type { WriteWatch } from './write-watch.ts';
 import { isZero, writeZeroBytes } from './zero.ts';
 import { alignDown, alignUp } from '../util/sizes.ts';
@@ -70,7 +71,7 @@ export class Node implements ChildParent {
   /** The node whose options it was opened within: it inherits from it, also in a reopen. None when opened by itself. */
   heirOf: Node | undefined = undefined;
   /** Dirty bitmaps and what else is told of each write; undefined while there was never any. */
-  watch: WriteWatch | undefined = undefined;
+  watch: WriteWatch | undefined;
   private inFlight = 0;
   private readonly idleWaiters: (() => void)[] = [];
 
@@ -89,6 +90,7 @@ export class Node implements ChildParent {
     this.cow = parts.children.get('backing');
     this.common = parts.common;
     this.options = parts.options;
+    this.watch = watchOf(parts.impl);
     this.filtered = this.impl.family === 'filter' ? this.filteredChild() : undefined;
     this.io = this.makeIo();
   }
@@ -315,6 +317,7 @@ export class Node implements ChildParent {
   /** @param atLeast several writes may grow the node at once: whoever comes second finds it large enough */
   private async changeSize(size: number, shrink: boolean, atLeast: boolean): Promise<void> {
     this.requireWritable('resize');
+    this.watch?.requireRoom(size);
     const { impl } = this;
     if (impl.resize === undefined && impl.family === 'filter') {
       await this.filteredChild().resize(size, shrink);

@@ -1,4 +1,5 @@
 import type { DirtyBitmap } from './dirty-bitmap.ts';
+import type { OpenDriver } from './driver.ts';
 
 /** What wants to know of every change of a node's content. A node has one from the first time that somebody asked. */
 export class WriteWatch {
@@ -21,7 +22,21 @@ export class WriteWatch {
     this.onThreshold?.(offset + length - threshold, threshold);
   }
 
+  /** Throws where a bitmap can't follow the disk to that size. */
+  requireRoom(size: number): void {
+    for (const bitmap of this.bitmaps.values()) bitmap.requireRoom(size);
+  }
+
   resized(size: number): void {
     for (const bitmap of this.bitmaps.values()) bitmap.resize(size);
   }
+}
+
+/** For a node that is opened: with the bitmaps that its image has; undefined where it has none. */
+export function watchOf(impl: OpenDriver): WriteWatch | undefined {
+  const stored = impl.family === 'mapping' ? (impl.dirtyBitmaps?.list() ?? []) : [];
+  if (stored.length === 0) return undefined;
+  const watch = new WriteWatch();
+  for (const bitmap of stored) watch.bitmaps.set(bitmap.name, bitmap);
+  return watch;
 }

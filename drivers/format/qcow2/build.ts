@@ -2,6 +2,7 @@
 import { BlockError } from '../../../src/block/errors.ts';
 import { StandardAllocate } from './allocate.ts';
 import { ExtendedAllocate } from './allocate-extended.ts';
+import type { BitmapList } from './bitmap/list.ts';
 import { Allocator } from './allocator.ts';
 import { CompressedReader } from './compressed.ts';
 import { CompressedWriter } from './compressed-write.ts';
@@ -81,14 +82,14 @@ function mapOf(image: Image, l2: L2Cache): Reader['map'] {
 
 export async function buildWriter(
   image: Image,
-  parts: { sizes: CacheSizes; snapshots: SnapshotTable; policy: DiscardPolicy },
+  parts: { sizes: CacheSizes; snapshots: SnapshotTable; bitmaps?: BitmapList; policy: DiscardPolicy },
 ): Promise<{ reader: Reader; writer: Writer }> {
   const l1 = await readL1(image);
   const table = await readRefcountTable(image);
   const makeRoom = () => writeback.flush();
   const reader = readerOf(image, l1, parts.sizes, makeRoom);
   const refcounts = new Refcounts(image, table, { capacity: parts.sizes.pages, makeRoom });
-  const metadata = new MetadataClusters(image, { l1, refcountTable: table, snapshots: parts.snapshots });
+  const metadata = new MetadataClusters(image, { ...parts, l1, refcountTable: table });
   const housekeeping = new Housekeeping(image.subject, makeRoom);
   const freed = () => {
     housekeeping.freed(release.pending);

@@ -60,7 +60,7 @@ async function preallocate(
     file,
     dataFile,
     header: new HeaderBlock(file, bytes, header),
-    extensions: [],
+    extensions: { list: [] },
     geometry: geometryOf(header, SLICE),
     writable: true,
     hasBacking: () => false,

@@ -12,6 +12,9 @@ import type { Extent, Placement } from '../../../src/block/extent.ts';
 import type { Limits } from '../../../src/block/limits.ts';
 import { limits } from '../../../src/block/limits.ts';
 import type { CommonOptions } from '../../../src/block/schema.ts';
+import type { BitmapList } from './bitmap/list.ts';
+import { BitmapStore } from './bitmap/store.ts';
+import type { ExtensionArea } from './extension-area.ts';
 import type { Reader, Writer } from './build.ts';
 import { Incompatible } from './features.ts';
 import { checkImage } from './check/check.ts';
@@ -27,6 +30,8 @@ export interface DiskParts {
   /** Undefined for an image that is only read. */
   readonly writer: Writer | undefined;
   readonly snapshots: SnapshotList;
+  readonly bitmaps: BitmapList;
+  readonly area: ExtensionArea;
   readonly info: () => ImageInfo;
   /** Overwrites the keys of an encrypted image: nothing of it is read or written afterwards. */
   readonly wipe: () => void;
@@ -44,6 +49,7 @@ export class Qcow2Disk implements MappingDriver {
   readonly limits: Limits;
   readonly codec: DataCodec | undefined;
   readonly snapshots: InternalSnapshots;
+  readonly dirtyBitmaps: BitmapStore;
   private parts: DiskParts;
   /** Between the two halves of a reopen: permissions are worked out with it. */
   private next: DiskParts | undefined;
@@ -66,8 +72,9 @@ export class Qcow2Disk implements MappingDriver {
     });
     this.snapshots = new InternalSnapshots(
       () => this.parts,
-      () => undefined,
+      (size) => this.dirtyBitmaps.resizing(size),
     );
+    this.dirtyBitmaps = new BitmapStore(() => this.parts);
     this.startCleaner();
   }
 
@@ -134,7 +141,10 @@ export class Qcow2Disk implements MappingDriver {
   }
 
   async resize(size: number, shrink: boolean): Promise<void> {
-    await new Resize(this.image, this.reader, this.requireWriter()).run(size, shrink);
+    const resize = new Resize(this.image, this.reader, this.requireWriter());
+    resize.refuse(size, shrink);
+    await this.dirtyBitmaps.resizing(size);
+    await resize.run(size, shrink);
   }
 
   async makeEmpty(): Promise<void> {
@@ -207,10 +217,16 @@ export class Qcow2Disk implements MappingDriver {
   private async settle(): Promise<void> {
     if (this.writer === undefined) return;
     const { writeback, release } = this.writer;
-    await writeback.flush();
-    await release.idle();
-    await writeback.flushAll();
+    const writeAll = async (): Promise<void> => {
+      await writeback.flush();
+      await release.idle();
+      await writeback.flushAll();
+    };
+    await writeAll();
+    const stored = await this.dirtyBitmaps.store().catch((error: unknown) => ({ error }));
+    if (stored !== false) await writeAll();
     await this.image.clearDirtyBit();
+    if (typeof stored === 'object') throw stored.error;
   }
 
   private startCleaner(): void {

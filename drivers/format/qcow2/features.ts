@@ -34,7 +34,7 @@ export const Compatible = { lazyRefcounts: 1n } as const;
 export const Autoclear = { bitmaps: 1n, rawDataFile: 2n } as const;
 
 /** What writing keeps right: the other autoclear bits have to be cleared before the first write. */
-export const AUTOCLEAR_KEPT = Autoclear.rawDataFile;
+export const AUTOCLEAR_KEPT = Autoclear.rawDataFile | Autoclear.bitmaps;
 
 /** Numbers of the bits set. */
 export function bitsOf(mask: bigint): number[] {

@@ -3,9 +3,13 @@ import type { Child } from '../../../src/block/child.ts';
 import type { DataCodec } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { Autoclear, AUTOCLEAR_KEPT, Compatible, Incompatible } from './features.ts';
+import type { BitmapList } from './bitmap/list.ts';
+import type { ExtensionArea } from './extension-area.ts';
 import type { Geometry } from './geometry.ts';
 import type { HeaderBlock } from './header-block.ts';
+import { ExtensionType } from './extensions.ts';
 import type { HeaderExtension } from './extensions.ts';
+import type { Header } from './header.ts';
 import { Need } from './need.ts';
 
 const log = debug('blockfuse:qcow2');
@@ -16,7 +20,8 @@ export interface ImageParts {
   /** The external data file. */
   readonly dataFile: Child | undefined;
   readonly header: HeaderBlock;
-  readonly extensions: readonly HeaderExtension[];
+  readonly extensions: Pick<ExtensionArea, 'list'>;
+  readonly bitmaps?: BitmapList | undefined;
   readonly geometry: Geometry;
   readonly writable: boolean;
   /** What guest data goes through on its way to and from its place: encryption. */
@@ -34,7 +39,6 @@ export class Image {
   readonly data: Child;
   readonly external: boolean;
   readonly header: HeaderBlock;
-  readonly extensions: readonly HeaderExtension[];
   readonly geometry: Geometry;
   readonly writable: boolean;
   readonly codec: DataCodec | undefined;
@@ -45,6 +49,8 @@ export class Image {
   size: number;
   /** Bits of the header that promise what writing breaks are cleared; before that nothing may be written. */
   prepared: boolean;
+  private readonly area: Pick<ExtensionArea, 'list'>;
+  private readonly bitmaps: BitmapList | undefined;
   private damage: BlockError | undefined = undefined;
   private onCorrupt: ImageParts['onCorrupt'];
   private preparing: Promise<void> | undefined = undefined;
@@ -55,15 +61,19 @@ export class Image {
     this.external = parts.dataFile !== undefined;
     this.data = parts.dataFile ?? parts.file;
     this.header = parts.header;
-    this.extensions = parts.extensions;
+    this.area = parts.extensions;
+    this.bitmaps = parts.bitmaps;
     this.geometry = parts.geometry;
     this.writable = parts.writable;
     this.codec = parts.codec;
     this.hasBacking = parts.hasBacking;
     this.onCorrupt = parts.onCorrupt;
-    const { fields } = parts.header;
-    this.size = fields.size;
-    this.prepared = !this.lazyRefcounts && (fields.autoclear_features & ~AUTOCLEAR_KEPT) === 0n;
+    this.size = parts.header.fields.size;
+    this.prepared = this.keepsPromises;
+  }
+
+  get extensions(): readonly HeaderExtension[] {
+    return this.area.list;
   }
 
   get lazyRefcounts(): boolean {
@@ -118,6 +128,18 @@ export class Image {
     await this.header.update({ incompatible_features: bits & ~Incompatible.dirty });
   }
 
+  /** What is on disk promises again what the next write breaks. Nothing is under way. */
+  promisedAgain(): void {
+    this.prepared = this.keepsPromises;
+  }
+
+  /** For changes of the tables that leave the disk's content as it is. */
+  async prepareTables(): Promise<void> {
+    this.requireSound();
+    const changes = this.brokenPromises;
+    if (changes !== undefined) await this.header.update(changes);
+  }
+
   private markCorrupt(): void {
     const { fields } = this.header;
     if (fields.version < 3) return;
@@ -135,12 +157,27 @@ export class Image {
   }
 
   private async clearPromises(): Promise<void> {
-    const { fields } = this.header;
-    const dirty = this.lazyRefcounts ? Incompatible.dirty : 0n;
-    await this.header.update({
-      autoclear_features: fields.autoclear_features & AUTOCLEAR_KEPT,
-      incompatible_features: fields.incompatible_features | dirty,
-    });
+    await this.prepareTables();
+    await this.bitmaps?.markNoting(this.file);
     this.prepared = true;
+  }
+
+  /** A write breaks nothing that the disk says; where refcounts are lazy that is looked at before the first. */
+  private get keepsPromises(): boolean {
+    if (this.lazyRefcounts || this.bitmaps?.isUnmarked === true) return false;
+    return this.brokenPromises === undefined;
+  }
+
+  /** How the header has to be changed before anything else is; undefined: it may stay. */
+  private get brokenPromises(): Partial<Header> | undefined {
+    const { autoclear_features: promised, incompatible_features: bits } = this.header.fields;
+    const kept = promised & (this.hasBitmaps ? AUTOCLEAR_KEPT : AUTOCLEAR_KEPT & ~Autoclear.bitmaps);
+    const next = this.lazyRefcounts ? bits | Incompatible.dirty : bits;
+    if (kept === promised && next === bits) return undefined;
+    return { autoclear_features: kept, incompatible_features: next };
+  }
+
+  private get hasBitmaps(): boolean {
+    return this.extensions.some(({ type }) => type === ExtensionType.bitmaps);
   }
 }

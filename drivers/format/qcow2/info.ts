@@ -28,7 +28,10 @@ export function namesInImage(
 /** What `info` shows, under QEMU's keys. */
 export function imageInfo(
   header: Header,
-  names: NamesInImage & { readonly encrypt?: Readonly<Record<string, unknown>> | undefined },
+  names: NamesInImage & {
+    readonly encrypt?: Readonly<Record<string, unknown>> | undefined;
+    readonly bitmaps?: readonly Readonly<Record<string, unknown>>[];
+  },
   snapshots: readonly SnapshotInfo[],
 ): ImageInfo {
   const has = (bit: bigint) => (header.incompatible_features & bit) !== 0n;
@@ -41,6 +44,7 @@ export function imageInfo(
     snapshots: snapshots.map(plainSnapshot),
     formatSpecific: {
       ...(header.version === 2 ? versionTwo(header) : versionThree(header, names)),
+      ...(names.bitmaps === undefined || names.bitmaps.length === 0 ? {} : { bitmaps: names.bitmaps }),
       ...(names.encrypt === undefined ? {} : { encrypt: names.encrypt }),
     },
   };

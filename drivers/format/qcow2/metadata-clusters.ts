@@ -1,8 +1,16 @@
+import type { BitmapList } from './bitmap/list.ts';
 import { encryptionHeaderPlace } from './encryption.ts';
 import type { Image } from './image.ts';
 import type { L1Table } from './l1-table.ts';
 import type { RefcountTable } from './refcount-table.ts';
 import type { SnapshotTable } from './snapshots.ts';
+
+export interface MetadataParts {
+  readonly l1: L1Table;
+  readonly refcountTable: RefcountTable;
+  readonly snapshots: SnapshotTable;
+  readonly bitmaps?: BitmapList;
+}
 
 /**
  * Which host clusters hold tables. A cluster that the refcounts call free but that is in here means damage: giving it out
@@ -10,10 +18,10 @@ import type { SnapshotTable } from './snapshots.ts';
  */
 export class MetadataClusters {
   private readonly image: Image;
-  private readonly parts: { l1: L1Table; refcountTable: RefcountTable; snapshots: SnapshotTable };
+  private readonly parts: MetadataParts;
   private clusters: Map<number, string> | undefined = undefined;
 
-  constructor(image: Image, parts: { l1: L1Table; refcountTable: RefcountTable; snapshots: SnapshotTable }) {
+  constructor(image: Image, parts: MetadataParts) {
     this.image = image;
     this.parts = parts;
   }
@@ -57,6 +65,8 @@ export class MetadataClusters {
       const what = `the L1 table of snapshot "${name}"`;
       this.addTo(found, { offset: l1Offset, length: l1Entries * 8, what });
     }
+    for (const range of this.parts.bitmaps?.taken(this.image.geometry.clusterSize) ?? [])
+      this.addTo(found, range);
     this.addSecondLevel(found);
     return found;
   }

@@ -3,11 +3,14 @@ import type { MappingDriver, OpenContext } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { Role } from '../../../src/block/permissions.ts';
 import type { CommonOptions } from '../../../src/block/schema.ts';
+import type { BitmapList } from './bitmap/list.ts';
+import { describeBitmaps, openBitmaps } from './bitmap/open.ts';
 import { buildReader, buildWriter } from './build.ts';
 import { Qcow2Disk } from './disk.ts';
 import type { DiskParts } from './disk.ts';
 import { openEncryption } from './encryption.ts';
 import type { Encryption } from './encryption.ts';
+import { ExtensionArea } from './extension-area.ts';
 import { parseExtensions } from './extensions.ts';
 import type { HeaderExtension } from './extensions.ts';
 import { Incompatible } from './features.ts';
@@ -34,7 +37,7 @@ const FIRST_READ = 4096;
 
 interface Head {
   readonly header: Header;
-  extensions: readonly HeaderExtension[];
+  readonly extensions: readonly HeaderExtension[];
   names: NamesInImage;
   readonly bytes: Buffer;
 }
@@ -49,12 +52,16 @@ export async function openQcow2(context: OpenContext<Qcow2Options>): Promise<Map
   const dataFile = await openDataFile(context, header, names);
   await openBacking(context, names);
   const encryption = await openEncryption(context, header, head.extensions);
+  const block = new HeaderBlock(file, head.bytes, header);
+  const area = new ExtensionArea({ file, header: block, list: head.extensions, subject });
   const assembly = {
     subject,
     file,
     dataFile,
     head,
-    header: new HeaderBlock(file, head.bytes, header),
+    header: block,
+    area,
+    bitmaps: await openBitmaps(context, { file, header, extensions: head.extensions }, writable),
     encryption,
     onCorrupt: (what: string) => {
       const about = { device: '', 'node-name': context.nodeName, msg: what, fatal: writable };
@@ -80,6 +87,8 @@ interface Assembly {
   readonly dataFile: Child | undefined;
   readonly head: Head;
   readonly header: HeaderBlock;
+  readonly area: ExtensionArea;
+  readonly bitmaps: BitmapList;
   readonly encryption: Encryption | undefined;
   readonly onCorrupt: (what: string) => void;
 }
@@ -92,7 +101,7 @@ interface Mode {
 
 /** Reads the tables and puts the parts together; writes nothing. */
 async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
-  const { subject, file, dataFile, head, header, encryption } = assembly;
+  const { subject, file, dataFile, head, header, area, bitmaps, encryption } = assembly;
   const { options, writable } = mode;
   const geometry = geometryOf(header.fields, sliceSizeOption(options, subject));
   const image = new Image({
@@ -100,7 +109,8 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
     file,
     dataFile,
     header,
-    extensions: head.extensions,
+    extensions: area,
+    bitmaps,
     geometry,
     writable: writable && options.snapshot === undefined,
     codec: encryption?.codec,
@@ -115,15 +125,19 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
   const cleanSeconds = options['cache-clean-interval'];
   const snapshots = await readSnapshots(file, header.fields, subject);
   const info = () =>
-    imageInfo(header.fields, { ...head.names, encrypt: encryption?.details }, snapshots.snapshots);
+    imageInfo(
+      header.fields,
+      { ...head.names, encrypt: encryption?.details, bitmaps: describeBitmaps(bitmaps) },
+      snapshots.snapshots,
+    );
   const wipe = () => encryption?.wipe();
-  const amend = (wanted: Readonly<Record<string, string>>) => amendQcow2(image, head.extensions, wanted);
+  const amend = (wanted: Readonly<Record<string, string>>) => amendQcow2(image, area.list, wanted);
   const changeBacking = async (backing: string | undefined, backingFormat: string | undefined) => {
     const name = { filename: backing, format: backingFormat };
-    head.extensions = await changeBackingName(image, head.extensions, name);
+    area.list = await changeBackingName(image, area.list, name);
     head.names = { ...head.names, backing, backingFormat };
   };
-  const rest = { image, snapshots, info, wipe, cleanSeconds, changeBacking, amend };
+  const rest = { image, snapshots, bitmaps, area, info, wipe, cleanSeconds, changeBacking, amend };
   if (!writable || options.snapshot !== undefined) {
     const l1 = await snapshotL1(image, snapshots, options);
     return { ...rest, reader: await buildReader(image, sizes, l1), writer: undefined };
@@ -133,7 +147,7 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
     snapshot: options['pass-discard-snapshot'],
     other: options['pass-discard-other'],
   };
-  return { ...rest, ...(await buildWriter(image, { sizes, snapshots, policy })) };
+  return { ...rest, ...(await buildWriter(image, { sizes, snapshots, bitmaps, policy })) };
 }
 
 /** The table of the snapshot that the options ask for; the image is that of the snapshot then. */

@@ -42,7 +42,8 @@ export class Resize {
     await writer.writeback.flush();
   }
 
-  private refuse(size: number, shrink: boolean): void {
+  /** Throws what `run` would refuse. */
+  refuse(size: number, shrink: boolean): void {
     const { image } = this;
     const { fields } = image.header;
     const fail = (code: 'EINVAL' | 'ENOTSUP' | 'EFBIG', what: string): never => {

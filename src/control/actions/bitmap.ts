@@ -1,4 +1,6 @@
 import { DirtyBitmap } from '../../block/dirty-bitmap.ts';
+import type { BitmapCapability } from '../../block/driver.ts';
+import { BlockError } from '../../block/errors.ts';
 import type { Graph } from '../../block/graph.ts';
 import type { Node } from '../../block/node.ts';
 import { WriteWatch } from '../../block/write-watch.ts';
@@ -26,15 +28,17 @@ export function addBitmap(graph: Graph, given: NewBitmap): Action {
     apply: () => {
       const watch = (node.watch ??= new WriteWatch());
       if (watch.bitmaps.has(given.name)) refuse(`Bitmap already exists: ${given.name}`);
-      if (given.persistent) refuse(`Can't store persistent bitmaps to ${node.name}: Operation not supported`);
       const { most, least } = DEFAULT_GRANULARITY;
       const usual = Math.min(most, Math.max(least, node.limits.allocationUnit));
       const granularity = given.granularity ?? usual;
       const bitmap = new DirtyBitmap({ name: given.name, granularity, size: node.size });
       bitmap.enabled = !given.disabled;
+      if (given.persistent) keep(node, bitmap);
       watch.bitmaps.set(given.name, bitmap);
     },
-    undo: () => {
+    undo: async () => {
+      const bitmap = bitmapOf(node, given.name);
+      await storeOf(node)?.remove(bitmap);
       node.watch?.bitmaps.delete(given.name);
     },
   };
@@ -45,11 +49,14 @@ export function removeBitmap(graph: Graph, given: BitmapName): Action {
   let bitmap: DirtyBitmap;
   return {
     prepare: async () => [(node = bitmapNode(graph, given))],
-    apply: () => {
+    apply: async () => {
       bitmap = freeBitmap(node, given.name);
+      requireWritable(node, bitmap);
+      if (bitmap.persistent) await storeOf(node)?.remove(bitmap);
       node.watch?.bitmaps.delete(given.name);
     },
     undo: () => {
+      if (bitmap.persistent) storeOf(node)?.add(bitmap);
       node.watch?.bitmaps.set(given.name, bitmap);
     },
   };
@@ -66,8 +73,8 @@ export function enableBitmap(graph: Graph, given: BitmapName, enabled: boolean):
   let before = false;
   return {
     prepare: async () => [(node = bitmapNode(graph, given))],
-    apply: () => {
-      const bitmap = freeBitmap(node, given.name);
+    apply: async () => {
+      const bitmap = await changeable(node, given.name);
       before = bitmap.enabled;
       bitmap.enabled = enabled;
     },
@@ -88,7 +95,9 @@ export function mergeBitmaps(graph: Graph, { node, target, bitmaps }: BitmapMerg
   return changeContent(graph, { node, name: target }, (bitmap) => {
     const sources = bitmaps.map((source) => {
       const { node: from, name } = typeof source === 'string' ? { node, name: source } : source;
-      return bitmapOf(bitmapNode(graph, { node: from }), name);
+      const found = bitmapOf(bitmapNode(graph, { node: from }), name);
+      requireConsistent(found);
+      return found;
     });
     const other = sources.find(({ size }) => size !== bitmap.size);
     if (other !== undefined)
@@ -104,8 +113,8 @@ function changeContent(graph: Graph, given: BitmapName, change: (bitmap: DirtyBi
   let before: Uint8Array;
   return {
     prepare: async () => [(node = bitmapNode(graph, given))],
-    apply: () => {
-      const bitmap = freeBitmap(node, given.name);
+    apply: async () => {
+      const bitmap = await changeable(node, given.name);
       before = bitmap.save();
       change(bitmap);
     },
@@ -124,6 +133,45 @@ function freeBitmap(node: Node, name: string): DirtyBitmap {
   if (bitmap.user !== undefined)
     refuse(`Bitmap '${name}' is currently in use by ${bitmap.user} and cannot be used`);
   return bitmap;
+}
+
+/** For a change of what it says or does; from then on its image does not vouch for what it has of it. */
+async function changeable(node: Node, name: string): Promise<DirtyBitmap> {
+  const bitmap = freeBitmap(node, name);
+  requireWritable(node, bitmap);
+  requireConsistent(bitmap);
+  if (bitmap.persistent) await storeOf(node)?.changing(bitmap);
+  return bitmap;
+}
+
+function requireWritable(node: Node, bitmap: DirtyBitmap): void {
+  if (bitmap.persistent && node.readOnly)
+    refuse(`Bitmap '${bitmap.name}' is readonly and cannot be modified`);
+}
+
+function requireConsistent({ name, inconsistent }: DirtyBitmap): void {
+  if (inconsistent)
+    refuse(
+      `Bitmap '${name}' is inconsistent and cannot be used; it can be removed with block-dirty-bitmap-remove`,
+    );
+}
+
+function storeOf({ impl }: Node): BitmapCapability | undefined {
+  return impl.family === 'mapping' ? impl.dirtyBitmaps : undefined;
+}
+
+function keep(node: Node, bitmap: DirtyBitmap): void {
+  const store = storeOf(node);
+  if (store === undefined) {
+    refuse(`Can't store persistent bitmaps to ${node.name}: Operation not supported`);
+    return;
+  }
+  try {
+    store.add(bitmap);
+  } catch (error) {
+    if (!(error instanceof BlockError)) throw error;
+    refuse(`Can't make bitmap '${bitmap.name}' persistent in '${node.name}': ${error.message}`);
+  }
 }
 
 function refuse(why: string): never {

@@ -73,6 +73,7 @@ async function blockDevice(node: Node, nested: boolean): Promise<Described> {
     persistent: bitmap.persistent,
     busy: bitmap.user !== undefined,
     granularity: bitmap.granularity,
+    ...(bitmap.inconsistent ? { inconsistent: true } : {}),
     count: bitmap.dirtyBytes,
   }));
   return {

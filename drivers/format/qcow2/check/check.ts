@@ -5,6 +5,7 @@ import { Incompatible } from '../features.ts';
 import type { SnapshotTable } from '../snapshots.ts';
 import { checkCopiedFlags } from './check-copied.ts';
 import { compareRefcounts, countRefcountTables } from './check-refcounts.ts';
+import { countBitmaps } from './count-bitmaps.ts';
 import { countMapping } from './count-mapping.ts';
 import { countOthers } from './count-others.ts';
 import { ExpectedRefcounts } from './expected-refcounts.ts';
@@ -29,7 +30,8 @@ export async function checkImage(checked: CheckedImage, options: CheckOptions): 
   const { image, snapshots } = checked;
   const findings = new Findings();
   const references = new References(image, new ExpectedRefcounts(), findings);
-  await countOthers(references, snapshots);
+  countOthers(references, snapshots);
+  await countBitmaps(references, checked.writer === undefined ? 'none' : options.repair);
   await countAllMappings(references, snapshots, options);
   await checkRefcounts(checked, references, options);
   await checkCopiedFlags({ references, repair: checked.writer === undefined ? 'none' : options.repair });

@@ -21,7 +21,7 @@ const NAME_MAX = 255;
 /** The snapshots inside an open image. Contract: SnapshotCapability. */
 export class InternalSnapshots implements SnapshotCapability {
   private readonly disk: () => DiskParts;
-  private readonly applied: () => void;
+  private readonly resizing: (size: number) => Promise<void>;
   private readonly sizes = new AllocatedSizes();
   /** One change at a time, and no view is opened meanwhile. */
   private readonly turns = new Mutex();
@@ -30,11 +30,11 @@ export class InternalSnapshots implements SnapshotCapability {
 
   /**
    * @param disk the parts as they are now: a reopen changes them
-   * @param applied called when the disk has become another one
+   * @param resizing called before the disk becomes one of another size
    */
-  constructor(disk: () => DiskParts, applied: () => void) {
+  constructor(disk: () => DiskParts, resizing: (size: number) => Promise<void>) {
     this.disk = disk;
-    this.applied = applied;
+    this.resizing = resizing;
   }
 
   list(): SnapshotInfo[] {
@@ -88,8 +88,8 @@ export class InternalSnapshots implements SnapshotCapability {
     const action = `apply snapshot "${idOrName}"`;
     const parts = this.writable(action);
     const snapshot = this.find(action, idOrName);
+    if (snapshot.diskSize !== parts.image.size) await this.resizing(snapshot.diskSize);
     await switchMetadata(parts, action, (counts) => new SnapshotChange(parts, counts).apply(snapshot));
-    this.applied();
   }
 
   private async deleteNow(idOrName: string): Promise<void> {
