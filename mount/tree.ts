@@ -64,7 +64,8 @@ export class TextFile extends Inode {
   protected readonly type = FileType.regular;
   override readonly validity = 0;
   private readonly content: () => Promise<string>;
-  private size = 0;
+  /** Bytes of the text, as far as it is known. */
+  protected size = 0;
 
   constructor(content: () => Promise<string>, options: InodeOptions = {}) {
     super(options, 0o444);

@@ -1,5 +1,6 @@
 import { amendCommand } from './amend.ts';
 import { attachCommand, detachCommand } from './attach.ts';
+import { bitmapCommand } from './bitmap.ts';
 import { checkCommand } from './check.ts';
 import type { Command } from './command.ts';
 import { commitCommand } from './commit.ts';
@@ -44,5 +45,6 @@ export const COMMANDS: readonly Command[] = [
   measureCommand,
   amendCommand,
   snapshotCommand,
+  bitmapCommand,
   formatsCommand,
 ];

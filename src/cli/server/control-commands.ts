@@ -4,6 +4,7 @@ import { defineControlCommand } from '../../control/command.ts';
 import type { ControlCommand } from '../../control/command.ts';
 import { allCommands } from '../../control/commands/index.ts';
 import { STATS } from './command-names.ts';
+import { bitmapCommands } from './bitmap-commands.ts';
 import { controlHost } from './control-host.ts';
 import type { Server } from './server.ts';
 import { snapshotCommands } from './snapshot-commands.ts';
@@ -26,6 +27,7 @@ export function controlCommands(server: Server): readonly ControlCommand[] {
   return [
     ...allCommands(controlHost(server)),
     ...snapshotCommands(server),
+    ...bitmapCommands(server),
     defineControlCommand({
       name: 'x-blockfuse-info',
       summary: 'Tells what is mounted and what went through it',

@@ -14,6 +14,7 @@ import { hostAttributes } from '../../sys/host-attributes.ts';
 import { allocatedSize, formatName, storageNodes } from '../../block/storage.ts';
 import type { ExportSpec } from './messages.ts';
 import type { Place } from './mount-points.ts';
+import { BitmapFolder } from './bitmaps.ts';
 import { DiskViews } from './disk-views.ts';
 import { PartitionFolder } from './partitions.ts';
 import { SnapshotFolder } from './snapshots.ts';
@@ -62,6 +63,7 @@ export class DiskExport {
         ...disk,
         isUsed: (file) => this.place?.mounted?.isUsed(file) ?? false,
       }),
+      bitmaps: new BitmapFolder(disk),
     });
   }
 

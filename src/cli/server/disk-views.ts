@@ -1,4 +1,5 @@
 import type { Directory, DirectoryItem, DirectorySource } from '../../../mount/tree.ts';
+import type { BitmapFolder } from './bitmaps.ts';
 import type { PartitionFolder } from './partitions.ts';
 import type { SnapshotFolder } from './snapshots.ts';
 
@@ -6,18 +7,25 @@ import type { SnapshotFolder } from './snapshots.ts';
 export class DiskViews implements DirectorySource {
   readonly partitions: PartitionFolder;
   readonly snapshots: SnapshotFolder;
+  readonly bitmaps: BitmapFolder;
 
-  constructor(folders: { readonly partitions: PartitionFolder; readonly snapshots: SnapshotFolder }) {
+  constructor(folders: Pick<DiskViews, 'partitions' | 'snapshots' | 'bitmaps'>) {
     this.partitions = folders.partitions;
     this.snapshots = folders.snapshots;
+    this.bitmaps = folders.bitmaps;
   }
 
   async lookup(name: string): Promise<Directory | undefined> {
-    return (await this.partitions.lookup(name)) ?? (await this.snapshots.lookup(name));
+    for (const folder of [this.partitions, this.snapshots, this.bitmaps]) {
+      const found = await folder.lookup(name);
+      if (found !== undefined) return found;
+    }
+    return undefined;
   }
 
   async list(): Promise<readonly DirectoryItem[]> {
-    return [...(await this.partitions.list()), ...(await this.snapshots.list())];
+    const lists = [this.partitions.list(), this.snapshots.list(), this.bitmaps.list()];
+    return (await Promise.all(lists)).flat();
   }
 
   /** Nobody can reach them any more. Rejects with the first error. */

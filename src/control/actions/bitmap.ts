@@ -1,5 +1,5 @@
 import { DirtyBitmap } from '../../block/dirty-bitmap.ts';
-import type { BitmapCapability } from '../../block/driver.ts';
+import { bitmapStoreOf } from '../../block/dirty-extents.ts';
 import { BlockError } from '../../block/errors.ts';
 import type { Graph } from '../../block/graph.ts';
 import type { Node } from '../../block/node.ts';
@@ -38,7 +38,7 @@ export function addBitmap(graph: Graph, given: NewBitmap): Action {
     },
     undo: async () => {
       const bitmap = bitmapOf(node, given.name);
-      await storeOf(node)?.remove(bitmap);
+      await bitmapStoreOf(node)?.remove(bitmap);
       node.watch?.bitmaps.delete(given.name);
     },
   };
@@ -52,11 +52,11 @@ export function removeBitmap(graph: Graph, given: BitmapName): Action {
     apply: async () => {
       bitmap = freeBitmap(node, given.name);
       requireWritable(node, bitmap);
-      if (bitmap.persistent) await storeOf(node)?.remove(bitmap);
+      if (bitmap.persistent) await bitmapStoreOf(node)?.remove(bitmap);
       node.watch?.bitmaps.delete(given.name);
     },
     undo: () => {
-      if (bitmap.persistent) storeOf(node)?.add(bitmap);
+      if (bitmap.persistent) bitmapStoreOf(node)?.add(bitmap);
       node.watch?.bitmaps.set(given.name, bitmap);
     },
   };
@@ -140,7 +140,7 @@ async function changeable(node: Node, name: string): Promise<DirtyBitmap> {
   const bitmap = freeBitmap(node, name);
   requireWritable(node, bitmap);
   requireConsistent(bitmap);
-  if (bitmap.persistent) await storeOf(node)?.changing(bitmap);
+  if (bitmap.persistent) await bitmapStoreOf(node)?.changing(bitmap);
   return bitmap;
 }
 
@@ -156,12 +156,8 @@ function requireConsistent({ name, inconsistent }: DirtyBitmap): void {
     );
 }
 
-function storeOf({ impl }: Node): BitmapCapability | undefined {
-  return impl.family === 'mapping' ? impl.dirtyBitmaps : undefined;
-}
-
 function keep(node: Node, bitmap: DirtyBitmap): void {
-  const store = storeOf(node);
+  const store = bitmapStoreOf(node);
   if (store === undefined) {
     refuse(`Can't store persistent bitmaps to ${node.name}: Operation not supported`);
     return;

@@ -3,6 +3,7 @@ import { permissionNames } from '../../block/permissions.ts';
 import { bool, optional } from '../../block/schema.ts';
 import { defineControlCommand } from '../command.ts';
 import type { ControlCommand } from '../command.ts';
+import { describeBitmap } from '../describe-bitmap.ts';
 import { describeGraph } from '../describe-graph.ts';
 import { describeNode, imageFilename } from '../describe-node.ts';
 import type { ControlHost } from '../host.ts';
@@ -67,15 +68,7 @@ type Described = Readonly<Record<string, unknown>>;
 
 async function blockDevice(node: Node, nested: boolean): Promise<Described> {
   const { common, watch, cow } = node;
-  const bitmaps = [...(watch?.bitmaps.values() ?? [])].map((bitmap) => ({
-    name: bitmap.name,
-    recording: bitmap.enabled,
-    persistent: bitmap.persistent,
-    busy: bitmap.user !== undefined,
-    granularity: bitmap.granularity,
-    ...(bitmap.inconsistent ? { inconsistent: true } : {}),
-    count: bitmap.dirtyBytes,
-  }));
+  const bitmaps = [...(watch?.bitmaps.values() ?? [])].map(describeBitmap);
   return {
     'node-name': node.name,
     drv: node.driver.name,

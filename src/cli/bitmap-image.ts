@@ -1,0 +1,148 @@
+import { bitmapStoreOf, dirtyExtents, nodesWithBitmaps } from '../block/dirty-extents.ts';
+import { BlockError } from '../block/errors.ts';
+import type { Graph } from '../block/graph.ts';
+import type { Node } from '../block/node.ts';
+import { runActions } from '../control/actions/action.ts';
+import type { Action } from '../control/actions/action.ts';
+import {
+  addBitmap,
+  clearBitmap,
+  enableBitmap,
+  mergeBitmaps,
+  removeBitmap,
+} from '../control/actions/bitmap.ts';
+import type { BitmapDescription } from '../control/describe-bitmap.ts';
+import { bitmapOf } from '../control/lookup.ts';
+import type { BitmapAction } from './bitmap.ts';
+import { bitmapsOfDisk } from './bitmaps-of-disk.ts';
+import type { DiskBitmaps } from './bitmaps-of-disk.ts';
+import type { ImageValues } from './image-arguments.ts';
+import type { ExtentPrinter } from './print-extents.ts';
+import { ask, servedImage } from './server/ask.ts';
+import type { ServedImage } from './server/ask.ts';
+import type { ShownExtents } from './server/bitmap-commands.ts';
+import { BITMAP_LIST, BITMAP_SHOW } from './server/command-names.ts';
+import { openForCommand, withGraph } from './with-graph.ts';
+
+export interface BitmapChange {
+  readonly action: Exclude<BitmapAction, 'list' | 'show'>;
+  readonly name: string;
+  /** For `merge`. */
+  readonly from: readonly string[];
+  readonly granularity: number | undefined;
+  readonly disabled: boolean;
+}
+
+export interface ImageBitmaps {
+  list(): Promise<readonly BitmapDescription[]>;
+  change(change: BitmapChange): Promise<void>;
+  show(name: string, printer: ExtentPrinter): Promise<void>;
+}
+
+/** The bitmaps inside an image: through the server that has it mounted, where there is one. */
+export function bitmapsOfImage(image: string, values: ImageValues): ImageBitmaps {
+  const served = servedImage(image);
+  return served === undefined ? inFile(image, values) : inMount(served);
+}
+
+function inMount(served: ServedImage): ImageBitmaps {
+  const list = async (): Promise<DiskBitmaps> =>
+    (await ask(served, BITMAP_LIST, { device: served.mount.node })) as DiskBitmaps;
+  const nodeOf = async (name: string): Promise<string> => {
+    const { bitmaps } = await list();
+    return bitmaps.find((bitmap) => bitmap.name === name)?.node ?? served.mount.node;
+  };
+  return {
+    list: async () => (await list()).bitmaps.map(withoutNode),
+    change: async ({ action, name, from, granularity, disabled }) => {
+      const command = `block-dirty-bitmap-${action}`;
+      if (action === 'add') {
+        const node = (await list()).store ?? served.mount.node;
+        const size = granularity === undefined ? {} : { granularity };
+        await ask(served, command, { node, name, persistent: true, disabled, ...size });
+        return;
+      }
+      const node = await nodeOf(name);
+      if (action !== 'merge') await ask(served, command, { node, name });
+      else {
+        const bitmaps = await Promise.all(from.map(async (name) => ({ node: await nodeOf(name), name })));
+        await ask(served, command, { node, target: name, bitmaps });
+      }
+    },
+    show: async (name, printer) => {
+      const node = await nodeOf(name);
+      for (let offset: number | undefined = 0; offset !== undefined;) {
+        const shown = (await ask(served, BITMAP_SHOW, { node, name, offset })) as ShownExtents;
+        printer.print(shown.extents);
+        offset = shown.next;
+      }
+      printer.end();
+    },
+  };
+}
+
+function withoutNode({ node, ...bitmap }: DiskBitmaps['bitmaps'][number]): BitmapDescription {
+  void node;
+  return bitmap;
+}
+
+function inFile(image: string, values: ImageValues): ImageBitmaps {
+  return {
+    list: () =>
+      withImage(image, values, false, async (_, top) => bitmapsOfDisk(top).bitmaps.map(withoutNode)),
+    change: (change) =>
+      withImage(image, values, true, async (graph, top) => {
+        const node = storeNode(top);
+        if (node === undefined) {
+          const what = `format "${top.driver.name}" has no bitmaps`;
+          throw new BlockError('ENOTSUP', `Cannot ${change.action} a bitmap of "${image}": ${what}`);
+        }
+        await runActions(graph, [actionOf(graph, node.name, change)]);
+      }),
+    show: (name, printer) =>
+      withImage(image, values, false, async (_, top) => {
+        const bitmap = bitmapOf(storeNode(top) ?? top, name);
+        if (bitmap.inconsistent)
+          throw new BlockError('EIO', `Cannot show bitmap "${name}" of "${image}": it is inconsistent`);
+        printer.print(dirtyExtents(bitmap));
+        printer.end();
+      }),
+  };
+}
+
+function storeNode(top: Node): Node | undefined {
+  return [...nodesWithBitmaps(top)].find((node) => bitmapStoreOf(node) !== undefined);
+}
+
+function actionOf(graph: Graph, node: string, change: BitmapChange): Action {
+  const { action, name, from, granularity, disabled } = change;
+  const given = { node, name };
+  switch (action) {
+    case 'add':
+      return addBitmap(graph, { ...given, granularity, disabled, persistent: true });
+    case 'remove':
+      return removeBitmap(graph, given);
+    case 'clear':
+      return clearBitmap(graph, given);
+    case 'enable':
+      return enableBitmap(graph, given, true);
+    case 'disable':
+      return enableBitmap(graph, given, false);
+    case 'merge':
+      return mergeBitmaps(graph, { node, target: name, bitmaps: from });
+  }
+}
+
+/** Without the content: the bitmaps of an encrypted image are not encrypted. */
+function withImage<Result>(
+  image: string,
+  values: ImageValues,
+  writable: boolean,
+  use: (graph: Graph, node: Node) => Promise<Result>,
+): Promise<Result> {
+  const open = async (graph: Graph): Promise<Result> => {
+    const { node } = await openForCommand(graph, image, values, { writable });
+    return use(graph, node);
+  };
+  return withGraph(values, open, true);
+}
