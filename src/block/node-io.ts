@@ -17,6 +17,8 @@ export interface NodeIo {
   writeZeroes(offset: number, length: number, flags: number): Promise<void>;
   discard(offset: number, length: number): Promise<void>;
   flush(): Promise<void>;
+  /** Whether a range is sure to read as zeroes, as far as what is in memory tells. Left out: it can't be told. */
+  readsAsZero?(offset: number, length: number): boolean;
   /** Whole allocation units; plain where the driver has nothing better. Left out: never better. */
   writeCompressed?(bytes: Buffer, offset: number): Promise<void>;
   /** Copies into this node what it reads from its backing child; left out where there can be none. */

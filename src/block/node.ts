@@ -9,6 +9,7 @@ import { GUARDED_BYTES } from './head-guard.ts';
 import type { HeadGuard } from './head-guard.ts';
 import type { Limits } from './limits.ts';
 import { MappedIo } from './mapped.ts';
+import { NodeCounters } from './node-counters.ts';
 import type { NodeIo } from './node-io.ts';
 import { RangeLocks } from './ranges.ts';
 import { RequestIo } from './request-io.ts';
@@ -23,24 +24,6 @@ import { alignDown, alignUp } from '../util/sizes.ts';
 const logData = debug('blockfuse:data');
 
 type Counted = keyof NodeCounters['failed'];
-
-/** Requests and bytes that went through a node since it was opened. */
-export class NodeCounters {
-  reads = 0;
-  readBytes = 0;
-  writes = 0;
-  writtenBytes = 0;
-  zeroes = 0;
-  discards = 0;
-  discardedBytes = 0;
-  flushes = 0;
-  /** Where the writes that reach furthest end, in bytes. */
-  writtenEnd = 0;
-  readonly failed = { read: 0, write: 0, flush: 0, discard: 0 };
-  /** Requests that the fast path could not finish. */
-  slow = 0;
-  errors = 0;
-}
 
 /**
  * A node of the graph: one open driver behind a strict wrapper. The wrapper does once what every driver may then
@@ -154,9 +137,12 @@ export class Node implements ChildParent {
       return false;
     if (length > maxTransfer || !this.locks.isFreeOfExclusive(offset, length)) return false;
     if (!this.alignLocks.isFreeOfExclusive(offset, length)) return false;
-    if (this.common.detectZeroes !== 'off' && isZero(bytes, at, length)) return false;
     if (this.guard !== undefined && offset < GUARDED_BYTES) return false;
-    if (!this.io.tryWrite(bytes, at, length, offset)) return false;
+    const zeroes = this.common.detectZeroes !== 'off' && isZero(bytes, at, length);
+    if (zeroes && this.hasUnit(offset, length)) return false;
+    // Where zeroes are already, nothing is to be done.
+    if (!(zeroes && this.io.readsAsZero?.(offset, length) === true))
+      if (!this.io.tryWrite(bytes, at, length, offset)) return false;
     this.changed(offset, length);
     this.counters.writes += 1;
     this.counters.writtenBytes += length;
@@ -178,7 +164,7 @@ export class Node implements ChildParent {
   async write(bytes: Buffer, offset: number, flags: number): Promise<void> {
     if (bytes.length === 0) return;
     const { detectZeroes, discard } = this.common;
-    if (detectZeroes !== 'off' && isZero(bytes, 0, bytes.length)) {
+    if (detectZeroes !== 'off' && this.hasUnit(offset, bytes.length) && isZero(bytes, 0, bytes.length)) {
       const unmap = detectZeroes === 'unmap' && discard === 'unmap' ? ZeroFlag.mayUnmap : 0;
       await this.writeZeroes(offset, bytes.length, unmap | (flags & WriteFlag.fua));
       return;
@@ -305,6 +291,16 @@ export class Node implements ChildParent {
     if (impl.family === 'mapping') return new MappedIo(impl, this, this.locks);
     if (impl.family === 'request') return new RequestIo(impl);
     return new FilterIo(impl, this.filteredChild());
+  }
+
+  /**
+   * Whether a range has a whole allocation unit: zeroes are then better stored as such. A part of a unit that holds data
+   * takes its room anyway.
+   */
+  private hasUnit(offset: number, length: number): boolean {
+    const unit = this.limits.allocationUnit;
+    const end = offset + length;
+    return alignUp(offset, unit) + unit <= (end === this.size ? alignUp(end, unit) : end);
   }
 
   private tryReadTail(bytes: Buffer, at: number, length: number, offset: number): boolean {

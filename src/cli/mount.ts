@@ -44,8 +44,12 @@ const OPTIONS = {
   },
   'detect-zeroes': {
     schema: optional(
-      choice(['off', 'on', 'unmap'], 'Store written zeroes as zeroes, not as data (default off)'),
-      'off',
+      choice(
+        ['auto', 'off', 'on', 'unmap'],
+        'Store written zeroes as zeroes, not as data; unmap: give their room back. auto: unmap where the format can store ' +
+          'zeroes, unless discards are ignored (default auto)',
+      ),
+      'auto',
     ),
     value: 'mode',
   },
@@ -150,6 +154,7 @@ function serveRequest(
   const { cache, writeThrough } = cacheOptions(values.cache);
   const node = nodeNameFor(image, values['node-name']);
   const name = imageName(image);
+  const isAuto = values['detect-zeroes'] === 'auto';
   const options = {
     ...exclusively(imageTree(image, values, absoluteName)),
     ...parseKeyValues(values.options),
@@ -157,7 +162,7 @@ function serveRequest(
     'node-name': node,
     'read-only': readOnly,
     discard: values.discard,
-    'detect-zeroes': values['detect-zeroes'],
+    ...(isAuto ? {} : { 'detect-zeroes': values['detect-zeroes'] }),
   };
   const spec = {
     id: 'mount',
@@ -176,7 +181,7 @@ function serveRequest(
     title: `mount "${name}"`,
     words: [name, spec.mountpoint],
     steps: [
-      { kind: 'blockdev', options },
+      { kind: 'blockdev', options, detectZeroes: isAuto && values.discard === 'unmap' },
       { kind: 'export', spec },
     ],
     secrets: readSecrets(values).map(encoded),

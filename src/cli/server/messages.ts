@@ -52,7 +52,12 @@ export type ServeStep =
     }
   | { readonly kind: 'chardev'; readonly chardev: Chardev }
   | { readonly kind: 'monitor'; readonly chardev: string; readonly pretty: boolean }
-  | { readonly kind: 'blockdev'; readonly options: Readonly<Record<string, unknown>> }
+  | {
+      readonly kind: 'blockdev';
+      readonly options: Readonly<Record<string, unknown>>;
+      /** As `detect-zeroes=unmap`, where the format has a way to store zeroes. */
+      readonly detectZeroes?: boolean;
+    }
   | { readonly kind: 'export'; readonly spec: ExportSpec };
 
 /** QEMU's lists of drivers that may be used; without any, all may. */

@@ -31,6 +31,7 @@ import { Exports } from './exports.ts';
 import type { ServeRequest, ServeStep } from './messages.ts';
 import { Monitors } from './monitors.ts';
 import { SERVER_OBJECT_TYPES } from './objects.ts';
+import { detectZeroes } from './detect-zeroes.ts';
 import { openBlockdev } from './temporary-overlay.ts';
 
 const log = debug('blockfuse:server');
@@ -181,7 +182,7 @@ export class Server {
   private async apply(step: ServeStep): Promise<void> {
     switch (step.kind) {
       case 'blockdev':
-        await openBlockdev(this.graph, step.options);
+        detectZeroes(await openBlockdev(this.graph, step.options), step.detectZeroes === true);
         return;
       case 'export':
         await this.exports.add(step.spec);
