@@ -20,7 +20,12 @@ export function renderInfo(image: ImageDescription): string {
   const lines = rows
     .filter(([, value]) => value !== undefined)
     .map(([label, value]) => `${label}: ${value ?? ''}`);
-  return [...lines, ...snapshots(image['snapshots']), ...specific(image['format-specific'])].join('\n');
+  return [
+    ...lines,
+    ...partitionTable(image['partition-table']),
+    ...snapshots(image['snapshots']),
+    ...specific(image['format-specific']),
+  ].join('\n');
 }
 
 function scalar(value: unknown): string | undefined {
@@ -33,6 +38,22 @@ function backing(image: ImageDescription): string | undefined {
   const name = scalar(image['backing-filename']);
   const full = scalar(image['full-backing-filename']);
   return full === name || full === undefined ? name : `${name} (actual path: ${full})`;
+}
+
+function partitionTable(table: unknown): string[] {
+  if (typeof table !== 'object' || table === null || !('partitions' in table)) return [];
+  if (!Array.isArray(table.partitions) || !('scheme' in table)) return [];
+  const rows = table.partitions.map((item: Readonly<Record<string, unknown>>) => [
+    String(item['number']),
+    String(item['offset']),
+    formatSize(Number(item['length'])),
+    printable(String(item['type-name'])),
+    printable(String(item['name'])),
+  ]);
+  return [
+    `Partition table (${String(table.scheme)}):`,
+    renderTable(['NUMBER', 'OFFSET', 'SIZE', 'TYPE', 'NAME'], rows),
+  ];
 }
 
 function snapshots(list: unknown): string[] {
