@@ -47,7 +47,7 @@ export class Image {
   readonly hasBacking: () => boolean;
   /** Bytes of the disk. */
   size: number;
-  /** Bits of the header that promise what writing breaks are cleared; before that nothing may be written. */
+  /** Bits of the header that promise what writing breaks are cleared. Nothing may be written unless this is set. */
   prepared: boolean;
   private readonly area: Pick<ExtensionArea, 'list'>;
   private readonly bitmaps: BitmapList | undefined;
@@ -104,7 +104,7 @@ export class Image {
     this.onCorrupt?.(what);
     this.onCorrupt = undefined;
     if (this.writable && this.damage === undefined) {
-      this.damage = error;
+      this.refuseWrites(error);
       this.markCorrupt();
     }
     throw error;
@@ -115,9 +115,13 @@ export class Image {
     if (this.damage !== undefined) throw this.damage;
   }
 
-  /** After a failure that leaves disk and memory in an unknown relation: no more changes. */
+  /**
+   * After a failure that leaves disk and memory in an unknown relation: no more changes, nor writes in place. A cluster that
+   * is unshared in memory may have another user on disk.
+   */
   refuseWrites(error: BlockError): void {
     this.damage ??= error;
+    this.prepared = false;
   }
 
   /** All refcounts are on disk. The next change sets the bit again where refcounts are lazy. */
@@ -130,7 +134,7 @@ export class Image {
 
   /** What is on disk promises again what the next write breaks. Nothing is under way. */
   promisedAgain(): void {
-    this.prepared = this.keepsPromises;
+    this.prepared = !this.broken && this.keepsPromises;
   }
 
   /** For changes of the tables that leave the disk's content as it is. */
@@ -159,7 +163,7 @@ export class Image {
   private async clearPromises(): Promise<void> {
     await this.prepareTables();
     await this.bitmaps?.markNoting(this.file);
-    this.prepared = true;
+    this.prepared = !this.broken;
   }
 
   /** A write breaks nothing that the disk says; where refcounts are lazy that is looked at before the first. */

@@ -14,6 +14,8 @@ export interface L2TablesParts {
   readonly frees: Frees;
 }
 
+const SECTOR = 512;
+
 /** L2 tables that may be changed: made where there is none, copied where a snapshot shares the old one. */
 export class L2Tables {
   private readonly image: Image;
@@ -54,6 +56,7 @@ export class L2Tables {
     try {
       await this.fill(cluster * clusterSize, old);
     } catch (error) {
+      allocator.mayBeWritten((cluster + 1) * clusterSize);
       if (allocator.giveBack(cluster, 1) === 0) frees.add(cluster, 1, 'other');
       throw error;
     }
@@ -70,8 +73,9 @@ export class L2Tables {
       const bytes = Buffer.allocUnsafe(geometry.clusterSize);
       await file.read(bytes, old);
       await file.write(bytes, offset);
-    } else if (!this.parts.allocator.isFresh(offset)) {
-      await file.writeZeroes(offset, geometry.clusterSize);
-    }
+    } else if (this.parts.allocator.isFresh(offset)) {
+      // Reads as zeroes already, but must not lie past the end of the file when an L1 entry names it.
+      await file.write(Buffer.alloc(SECTOR), offset + geometry.clusterSize - SECTOR);
+    } else await file.writeZeroes(offset, geometry.clusterSize);
   }
 }

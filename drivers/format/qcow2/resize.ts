@@ -78,25 +78,34 @@ export class Resize {
   }
 
   private async moveL1(entries: number): Promise<void> {
-    const { image, reader, writer } = this;
+    const { image, writer } = this;
     const { clusterSize } = image.geometry;
     const clusters = Math.ceil((entries * 8) / clusterSize);
     const first = clusters === 1 ? await writer.allocator.take(1) : await writer.growth.reserve(clusters);
-    const offset = first * clusterSize;
-    // The refcounts of the new table have to be on disk before the header names it.
-    await writer.writeback.flushAll();
-    await writer.writeback.exclusively(async () => {
-      const old = { offset: image.header.fields.l1_table_offset, length: reader.l1.length * 8 };
-      const bytes = reader.l1.grown(entries);
-      await image.file.write(padded(bytes, clusterSize), offset);
-      await image.file.flush();
-      await this.publish({ l1_table_offset: offset, l1_size: entries });
-      reader.l1.moveTo(bytes, offset);
-      writer.metadata.add(offset, bytes.length, 'the L1 table');
-      if (old.length === 0) return;
-      writer.metadata.remove(old.offset, old.length);
-      writer.frees.add(old.offset / clusterSize, Math.ceil(old.length / clusterSize), 'other');
-    });
+    try {
+      // The refcounts of the new table have to be on disk before the header names it.
+      await writer.writeback.flushAll();
+      await writer.writeback.exclusively(() => this.switchL1(entries, first * clusterSize));
+    } catch (error) {
+      writer.allocator.mayBeWritten((first + clusters) * clusterSize);
+      if (!image.broken) writer.frees.add(first, clusters, 'other');
+      throw error;
+    }
+  }
+
+  private async switchL1(entries: number, offset: number): Promise<void> {
+    const { image, reader, writer } = this;
+    const { clusterSize } = image.geometry;
+    const old = { offset: image.header.fields.l1_table_offset, length: reader.l1.length * 8 };
+    const bytes = reader.l1.grown(entries);
+    await image.file.write(padded(bytes, clusterSize), offset);
+    await image.file.flush();
+    await this.publish({ l1_table_offset: offset, l1_size: entries });
+    reader.l1.moveTo(bytes, offset);
+    writer.metadata.add(offset, bytes.length, 'the L1 table');
+    if (old.length === 0) return;
+    writer.metadata.remove(old.offset, old.length);
+    writer.frees.add(old.offset / clusterSize, Math.ceil(old.length / clusterSize), 'other');
   }
 
   private async publish(fields: { l1_table_offset: number; l1_size: number }): Promise<void> {
