@@ -32,6 +32,7 @@ import { vpcDriver } from './format/vpc/driver.ts';
 import { fileDriver } from './protocol/file.ts';
 import { hostDeviceDriver } from './protocol/host-device.ts';
 import { memDriver } from './protocol/mem.ts';
+import { nbdDriver } from './protocol/nbd/driver.ts';
 import { nullAioDriver, nullCoDriver } from './protocol/null.ts';
 import { vvfatDriver } from './protocol/vvfat/driver.ts';
 
@@ -58,6 +59,7 @@ export const DRIVERS: readonly Driver[] = [
   fileDriver,
   hostDeviceDriver,
   memDriver,
+  nbdDriver,
   nullCoDriver,
   nullAioDriver,
   blkdebugDriver,

@@ -104,6 +104,8 @@ export interface RequestDriver extends OpenDriverBase {
   discard?(offset: number, length: number): Promise<void>;
   /** What lies at `offset`: `data` (with offset = place in the file), `zero` or `eof`. Without it everything is data. */
   tryStatus?(offset: number, max: number, out: Extent): boolean;
+  /** Where tryStatus may say false: gets what the one that just did lacked, to be tried again at once. */
+  loadStatus?(): Promise<void>;
 }
 
 /** A filter leaves out what its filtered child does as well: the node passes it on. */

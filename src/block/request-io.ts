@@ -56,6 +56,6 @@ export class RequestIo implements NodeIo {
   }
 
   loadStatus(): Promise<void> {
-    return Promise.resolve();
+    return this.impl.loadStatus?.() ?? Promise.resolve();
   }
 }

@@ -1,4 +1,5 @@
 import { convertedImage, SPLIT_DISK } from './other-tools.ts';
+import { nbdExport } from './nbd-export.ts';
 import { flatFile, qemuImage } from './subject.ts';
 import type { Subject } from './subject.ts';
 
@@ -11,6 +12,7 @@ export const SUBJECTS: readonly Subject[] = [
     can: { grow: true, shrink: true, reopen: false, probe: false },
     make: (_folder, content) => Promise.resolve({ options: { driver: 'mem', size: content.length } }),
   },
+  nbdExport('nbd'),
   flatFile({ name: 'file', driver: 'file', open: (filename) => ({ driver: 'file', filename }) }),
   flatFile({
     name: 'file with cache.direct',
