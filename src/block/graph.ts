@@ -4,6 +4,7 @@ import type { DirtyBitmap } from './dirty-bitmap.ts';
 import type { Driver } from './driver.ts';
 import { withDrained } from './drain.ts';
 import { BlockError } from './errors.ts';
+import { nodesToRetry } from './allow-writing.ts';
 import type { Gate } from './gate.ts';
 import { Gate as DefaultGate } from './gate.ts';
 import type { Node } from './node.ts';
@@ -13,7 +14,7 @@ import { expandDotted, takeAll } from './options.ts';
 import { isIdentifier } from './objects.ts';
 import type { GraphObject, ObjectType } from './objects.ts';
 import type { PermissionPair, Roles } from './permissions.ts';
-import { ALL_PERMISSIONS, Role } from './permissions.ts';
+import { ALL_PERMISSIONS, Permission, Role } from './permissions.ts';
 import { reopenNodes } from './reopen.ts';
 import type { ReopenRequest } from './reopen.ts';
 import { addListed, moveEdges, removeListed, replaceNode, setBacking, setChild } from './rewire.ts';
@@ -245,6 +246,8 @@ export class Graph {
   /** Makes one child of a node another node, or none; what nobody needs any more is closed. */
   async setChild(node: Node, name: string, to: Node | undefined): Promise<void> {
     const nodes = to === undefined ? [node] : [node, to];
+    const roles = node.driver.children[name]?.roles ?? 0;
+    if (to !== undefined && !node.readOnly && (roles & Role.cow) === 0) await this.allowWriting(to);
     const old = await this.change(nodes, () => setChild({ node, name, to }));
     if (old !== undefined) await this.closeUnused(old);
   }
@@ -272,12 +275,23 @@ export class Graph {
       'detect-zeroes': common.detectZeroes,
       cache: { direct: common.cacheDirect, 'no-flush': common.cacheNoFlush },
     };
-    await this.reopen([{ node, options: { ...options, ...kept } }]);
+    await this.reopen([{ node, options: { ...options, ...kept }, keepsChildren: true }]);
+  }
+
+  /**
+   * Before somebody comes who writes to a node: what is read-only below it because it could not be written when it was opened,
+   * and may decide that itself (auto-read-only), tries again. Whether that has helped is seen from `readOnly`.
+   */
+  async allowWriting(node: Node): Promise<void> {
+    const nodes = nodesToRetry(node);
+    if (nodes.length === 0) return;
+    await this.reopen(nodes.map((each) => ({ node: each, options: each.options, keepsChildren: true })));
   }
 
   /** Puts a node behind a root door instead of the one that is there; everybody else keeps theirs. */
   async moveRoot(root: Child, to: Node): Promise<void> {
     const from = root.node;
+    if ((root.used & Permission.write) !== 0) await this.allowWriting(to);
     await this.change([from, to], () => {
       moveEdges([root], to);
     });
@@ -301,7 +315,7 @@ export class Graph {
     const find = (name: string): Node => this.node(name);
     const losers = await this.change(nodes, () =>
       reopenNodes(
-        requests.map(({ node, options }) => ({ node, options: expandDotted(options) })),
+        requests.map((request) => ({ ...request, options: expandDotted(request.options) })),
         find,
       ),
     );

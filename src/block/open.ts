@@ -13,7 +13,7 @@ import { Node } from './node.ts';
 import { isTree, resolveCommon, takeCommon, takeDeclared, takeOption } from './options.ts';
 import type { OptionsTree } from './options.ts';
 import { childPermissions } from './permission-defaults.ts';
-import { ALL_PERMISSIONS, Permission } from './permissions.ts';
+import { ALL_PERMISSIONS, Permission, Role } from './permissions.ts';
 import type { Roles } from './permissions.ts';
 import { probeFormat } from './probe.ts';
 import { requiredChildren } from './required-children.ts';
@@ -292,7 +292,11 @@ export class Opener {
   }
 
   private async openChild(opening: Opening, name: string, roles: Roles, value: ChildValue): Promise<Child> {
-    if (typeof value === 'string') return this.attach(opening, name, roles, this.graph.node(value));
+    if (typeof value === 'string') {
+      const named = this.graph.node(value);
+      if (!opening.common.readOnly && (roles & Role.cow) === 0) await this.graph.allowWriting(named);
+      return this.attach(opening, name, roles, named);
+    }
     const node = await this.openTree(value, this.heritage(opening, roles));
     return this.adopt(opening, name, roles, node);
   }

@@ -21,11 +21,13 @@ interface Heritage {
   readonly find: FindNode;
   readonly common?: CommonOptions;
   readonly roles?: Roles;
+  /** Children stay whatever the options say of them: those may have been replaced since the node was opened with these. */
+  readonly keepsChildren?: boolean;
 }
 
 /** The node, and the inline children whose inherited options change with it, children first. */
 export function planReopen(node: Node, options: OptionsTree, heritage: Heritage): ReopenStep[] {
-  const { find, roles = 0 } = heritage;
+  const { find, roles = 0, keepsChildren = false } = heritage;
   const tree = structuredClone(options);
   takeOption(tree, 'driver');
   const given = takeCommon(tree, node.label);
@@ -37,7 +39,7 @@ export function planReopen(node: Node, options: OptionsTree, heritage: Heritage)
   const below: ReopenStep[] = [];
   const children: ReopenStep['children'][number][] = [];
   for (const child of new Set([...node.children.keys(), ...Object.keys(node.driver.children)])) {
-    const wanted = valueAt(tree, child);
+    const wanted = keepsChildren ? undefined : valueAt(tree, child);
     const edge = node.children.get(child);
     if (wanted === null) children.push({ name: child, to: undefined });
     else if (typeof wanted === 'string') children.push({ name: child, to: find(wanted) });
@@ -55,8 +57,8 @@ function inline(node: Node, edge: Child, wanted: unknown, heritage: Heritage): R
     if (wanted !== undefined) refuseInline(node, edge.name);
     return [];
   }
-  const options = isTree(wanted) ? wanted : below.options;
-  return planReopen(below, options, { ...heritage, roles });
+  if (isTree(wanted)) return planReopen(below, wanted, { ...heritage, roles });
+  return planReopen(below, below.options, { ...heritage, roles, keepsChildren: true });
 }
 
 function refuseInline(node: Node, child: string): never {

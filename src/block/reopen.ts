@@ -24,11 +24,15 @@ export interface ReopenRequest {
    * may be null; one that is left out stays.
    */
   readonly options: OptionsTree;
+  /** All children stay, also those that the options name otherwise. */
+  readonly keepsChildren?: boolean;
 }
 
 /** The caller has drained everything above the nodes. Returns the nodes that have lost a parent. */
 export async function reopenNodes(requests: readonly ReopenRequest[], find: FindNode): Promise<Node[]> {
-  const steps = requests.flatMap(({ node, options }) => planReopen(node, options, { find }));
+  const steps = requests.flatMap(({ node, options, keepsChildren = false }) =>
+    planReopen(node, options, { find, keepsChildren }),
+  );
   const changes: PermissionChange[] = [];
   try {
     for (const step of steps) {

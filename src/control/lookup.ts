@@ -2,6 +2,7 @@ import type { Child } from '../block/child.ts';
 import type { DirtyBitmap } from '../block/dirty-bitmap.ts';
 import type { Graph } from '../block/graph.ts';
 import type { Node } from '../block/node.ts';
+import { Permission } from '../block/permissions.ts';
 import type { Permissions } from '../block/permissions.ts';
 import { CommandError } from './command.ts';
 
@@ -36,6 +37,7 @@ export async function withDoor<Result>(
   used: Permissions,
   run: (door: Child) => Promise<Result>,
 ): Promise<Result> {
+  if ((used & (Permission.write | Permission.resize)) !== 0) await graph.allowWriting(node);
   const door = graph.attachRoot(node, { name: 'monitor', label: 'the monitor', used });
   try {
     return await run(door);

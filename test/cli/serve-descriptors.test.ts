@@ -72,7 +72,7 @@ test('the name of the backing file that stands in the image does not help him', 
   t.regex(stderr, /base\.raw" named by image "\/dev\/fdset\/1": it is a device or system file/);
 });
 
-const SEND = `
+const CLIENT = `
 import array, json, socket, sys
 client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 client.connect(sys.argv[1])
@@ -86,6 +86,9 @@ def ask(request, files=()):
         answer = json.loads(lines.readline())
         if 'event' not in answer: return answer
 ask({'execute': 'qmp_capabilities'})
+`;
+
+const SEND = `${CLIENT}
 image = open(sys.argv[2], 'r+b')
 print(json.dumps([
     ask({'execute': 'add-fd', 'arguments': {'fdset-id': 7, 'opaque': 'rw:disk'}}, [image]),
@@ -121,6 +124,47 @@ test('add-fd, remove-fd, query-fdsets, getfd and closefd take descriptors that a
   await client.run('query-status');
   const { stdout: open } = await run('ls', ['-l', `/proc/${child.pid}/fd`]);
   t.is(open.split('\n').filter((line) => line.endsWith(image)).length, 2, open);
+});
+
+const UPGRADE = `${CLIENT}
+def run(name, files=(), **given): return ask({'execute': name, 'arguments': {key.replace('_', '-'): given[key] for key in given}}, files)
+image, mountpoint = sys.argv[2:]
+show = dict(type='fuse', node_name='n0', mountpoint=mountpoint)
+print(json.dumps([
+    run('add-fd', [open(image, 'rb')], fdset_id=3),
+    run('blockdev-add', driver='raw', node_name='n0', auto_read_only=True,
+        file={'driver': 'file', 'filename': '/dev/fdset/3'}),
+    run('block-export-add', id='e0', **show),
+    run('block-export-add', id='e1', writable=True, **show),
+    run('add-fd', [open(image, 'r+b')], fdset_id=3),
+    run('block-export-del', id='e0'),
+    run('block-export-add', id='e1', writable=True, **show),
+]))
+`;
+
+test('auto-read-only: what could only be read is written once the set has a descriptor for that', async (t) => {
+  if (!canRun(t, 'python3')) return;
+  const { folder, socket } = await serve(t);
+  const image = join(folder, 'disk.raw');
+  await writeFile(image, Buffer.alloc(4096, 'x'));
+  await mkdir(join(folder, 'mnt'));
+  const { stdout } = await run('python3', ['-c', UPGRADE, socket, image, join(folder, 'mnt')]);
+  const answers = JSON.parse(stdout) as { error?: { desc: string } }[];
+  const refused = [
+    undefined,
+    undefined,
+    undefined,
+    'Block node is read-only',
+    undefined,
+    undefined,
+    undefined,
+  ];
+  t.deepEqual(
+    answers.map(({ error }) => error?.desc),
+    refused,
+  );
+  await writeFile(join(folder, 'mnt', 'n0.raw'), 'hello', { flag: 'r+' });
+  t.is((await readFile(image)).toString('latin1', 0, 6), 'hellox');
 });
 
 const ACTIVATE = `

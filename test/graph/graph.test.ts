@@ -19,7 +19,6 @@ const { consistentRead, write } = Permission;
 /** A medium that may be write-protected, until somebody flips the switch. */
 function switchDriver() {
   const medium = { protected: true };
-  let readOnly = true;
   const driver = defineDriver({
     name: 'switch',
     kind: 'protocol',
@@ -29,7 +28,7 @@ function switchDriver() {
     open({ common }) {
       if (medium.protected && !common.readOnly && !common.autoReadOnly)
         throw new BlockError('EACCES', 'Cannot open "medium": it is write-protected');
-      readOnly = medium.protected && !common.readOnly;
+      let readOnly = medium.protected && !common.readOnly;
       return Promise.resolve({
         family: 'request',
         size: 8192,
@@ -73,6 +72,65 @@ test('auto-read-only: a format over what must not be written is read-only, until
   medium.protected = true;
   await t.throwsAsync(graph.reopen([{ node, options }]), { code: 'EROFS' });
   await root.write(Buffer.alloc(10, 1), 5);
+});
+
+test('auto-read-only: a writer that comes makes what can be written by now writable, whatever is in between', async (t) => {
+  const { driver, medium } = switchDriver();
+  const graph = testGraph(t, [...DRIVERS, driver]);
+  await graph.open({ driver: 'switch', 'node-name': 'file', 'auto-read-only': true });
+  await graph.open({ driver: 'raw', 'node-name': 'disk', 'auto-read-only': true, file: 'file' });
+  await graph.open({ driver: 'log', 'node-name': 'top', file: 'disk' });
+  const fixed = { driver: 'raw', 'node-name': 'fixed', 'read-only': true, file: 'file' };
+  const top = graph.node('top');
+  await graph.allowWriting(top);
+  t.true(top.readOnly, 'not yet');
+  medium.protected = false;
+  graph.attachRoot(top, { name: 'r', used: consistentRead });
+  await graph.allowWriting(top);
+  t.deepEqual(
+    ['file', 'disk', 'top'].map((name) => graph.node(name).readOnly),
+    [false, false, false],
+  );
+  const writer = graph.attachRoot(top, { name: 'w', used: consistentRead | write });
+  await writer.write(Buffer.alloc(10, 1), 5);
+  await graph.open(fixed);
+  await graph.allowWriting(graph.node('fixed'));
+  t.true(graph.node('fixed').readOnly, 'what was asked for stays');
+});
+
+test('auto-read-only: a node that takes the place of another, and one opened above, are made writable', async (t) => {
+  const { driver, medium } = switchDriver();
+  const graph = testGraph(t, [...DRIVERS, driver]);
+  const options = { driver: 'raw', 'auto-read-only': true, file: { driver: 'switch' } };
+  await graph.open({ ...options, 'node-name': 'one' });
+  await graph.open({ ...options, 'node-name': 'two' });
+  const disk = await graph.open({ driver: 'mem', size: 16384 });
+  const root = graph.attachRoot(disk, { name: 'w', used: consistentRead | write });
+  await t.throwsAsync(graph.moveRoot(root, graph.node('one')), { code: 'EROFS' });
+  medium.protected = false;
+  await graph.moveRoot(root, graph.node('one'));
+  await root.write(Buffer.alloc(10, 1), 5);
+  const above = await graph.open({ driver: 'raw', file: 'two' });
+  t.false(above.readOnly);
+});
+
+test('reopen: what took the place of a child stays, though the options that the node was opened with say otherwise', async (t) => {
+  const graph = testGraph(t, DRIVERS);
+  await image(graph);
+  const overlay = {
+    driver: 'evicting',
+    'node-name': 'over',
+    size: 16384,
+    seed: 4,
+    'has-backing': true,
+    file: { driver: 'mem' },
+    backing: null,
+  };
+  const over = await graph.open(overlay);
+  await graph.setBacking(over, graph.node('top'));
+  await graph.setReadOnly(over, true);
+  await graph.setReadOnly(over, false);
+  t.is(over.cow?.node.name, 'top');
 });
 
 async function image(graph: Graph): Promise<Child> {

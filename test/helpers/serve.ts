@@ -46,12 +46,25 @@ export class QmpClient {
   }
 
   static async connect(t: ExecutionContext, path: string, negotiate = true): Promise<QmpClient> {
-    const socket = connect(path);
-    t.teardown(() => socket.destroy());
-    const client = new QmpClient(socket);
-    await once(socket, 'connect');
+    const client = await QmpClient.reach(path);
+    t.teardown(() => client.socket.destroy());
     if (negotiate) await client.run('qmp_capabilities');
     return client;
+  }
+
+  /** The socket of a server that starts is there before it listens. */
+  private static async reach(path: string): Promise<QmpClient> {
+    for (let tries = 0; ; tries += 1) {
+      const socket = connect(path);
+      const client = new QmpClient(socket);
+      try {
+        await once(socket, 'connect');
+        return client;
+      } catch (error) {
+        if (tries === 200) throw error;
+        await sleep(10);
+      }
+    }
   }
 
   /** Sends text as it is and resolves to the next answer. */

@@ -70,6 +70,7 @@ export class Exports {
       const warn = (message: string): void => {
         this.watcher.warn(message);
       };
+      if (spec.writable === true) await this.graph.allowWriting(this.graph.node(spec.nodeName));
       const disk = new DiskExport(this.graph, spec, warn, () => this.all);
       if (spec.writable === 'auto' && disk.node.readOnly)
         this.watcher.warn(`"${spec.imageName ?? spec.nodeName}" can only be read`);

@@ -45,6 +45,7 @@ function add({ graph, exports }: ControlHost): ControlCommand {
       if (iothread !== undefined && graph.objects.get(iothread)?.type !== 'iothread')
         throw new CommandError('GenericError', `iothread "${iothread}" not found`);
       const node = findNode(graph, options);
+      if (options.writable) await graph.allowWriting(node);
       if (options.writable && node.readOnly)
         throw new CommandError('GenericError', 'Block node is read-only');
       await exports.add(options);
