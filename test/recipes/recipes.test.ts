@@ -74,6 +74,17 @@ const DISHES: Readonly<Record<string, Dish>> = {
       t.true((await stat(join(folder, 'disk.tar'))).size < 8 * MIB);
     },
   },
+  'changed-blocks': {
+    tools: ['jq', 'dd', 'qemu-img', 'qemu-io'],
+    prepare: (_t, folder) => writtenImage(folder),
+    async taste(t, folder, { stderr }) {
+      t.deepEqual(stderr.match(/^\d+ bytes.* copied/gm), ['65536 bytes (66 kB, 64 KiB) copied']);
+      await sameDisk(t, folder, join(folder, 'backup.raw'));
+      await run('qemu-img', ['check', '-q', join(folder, 'disk.qcow2')]);
+      const { stdout } = await run('qemu-img', ['info', '--output=json', join(folder, 'disk.qcow2')]);
+      t.regex(stdout, /"name": "changed"/);
+    },
+  },
   moment: {
     tools: ['jq', 'socat', 'qemu-img', 'qemu-io'],
     async prepare(_t, folder) {
