@@ -1,4 +1,4 @@
-import { readFile, stat } from 'node:fs/promises';
+import { readFile, stat, writeFile } from 'node:fs/promises';
 import { BlockError } from '../block/errors.ts';
 import { fileError } from './file-error.ts';
 
@@ -13,4 +13,19 @@ export async function readTextFile(path: string): Promise<string> {
     throw fileError(`Cannot read "${path}"`, error);
   }
   throw new BlockError('EFBIG', `Cannot read "${path}": it is larger than ${LARGEST} bytes`, { path });
+}
+
+/** Writes a file; one that is there is replaced unless it is one of `inUse`. */
+export async function writeTextFile(path: string, text: string, inUse: readonly string[]): Promise<void> {
+  const there = await stat(path).catch(() => undefined);
+  for (const other of there === undefined ? [] : inUse) {
+    const known = await stat(other).catch(() => undefined);
+    if (known?.dev !== there?.dev || known?.ino !== there?.ino) continue;
+    throw new BlockError('EINVAL', `Cannot write "${path}": it is part of the image`, { path });
+  }
+  try {
+    await writeFile(path, text);
+  } catch (error) {
+    throw fileError(`Cannot write "${path}"`, error);
+  }
 }

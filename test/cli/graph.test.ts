@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
+import { placeLabels } from '../../src/cli/graph/labels.ts';
 import { layOut } from '../../src/cli/graph/layout.ts';
 import type { Box, Layout } from '../../src/cli/graph/layout.ts';
 import type { GraphDescription } from '../../src/control/describe-graph.ts';
@@ -49,6 +50,42 @@ test('layOut: no two boxes overlap, all lie inside, every line goes down', (t) =
     for (const points of layout.lines)
       for (const [index, { y }] of points.entries()) t.true(y >= (points[index - 1]?.y ?? 0));
   }
+});
+
+test('placeLabels: two lines to one box, a short way', (t) => {
+  const size = { width: 120, height: 29, joins: true };
+  const lines = [
+    {
+      line: [
+        { x: 195, y: 196 },
+        { x: 242, y: 274 },
+      ],
+      ...size,
+    },
+    {
+      line: [
+        { x: 288, y: 196 },
+        { x: 242, y: 274 },
+      ],
+      ...size,
+    },
+    {
+      line: [
+        { x: 288, y: 196 },
+        { x: 242, y: 274 },
+      ],
+      ...size,
+      width: 0,
+      height: 0,
+    },
+  ];
+  const [one, other, none] = placeLabels(lines, [{ x: 242, y: 302, width: 130, height: 56 }]);
+  t.is(none, undefined);
+  const apart = {
+    x: Math.abs((one?.x ?? 0) - (other?.x ?? 0)),
+    y: Math.abs((one?.y ?? 0) - (other?.y ?? 0)),
+  };
+  t.true(apart.x >= 120 || apart.y >= 29, JSON.stringify([one, other]));
 });
 
 test('graph of a server: nodes, roles, permissions, exports; as text, JSON, DOT and SVG', async (t) => {

@@ -1,5 +1,7 @@
 /** A graph as a picture. Boxes and labels bring their own background, lines are of a middle grey: for light and dark pages. */
 import type { GraphDescription, NodeDescription, RootDescription } from '../../control/describe-graph.ts';
+import { placeLabels } from './labels.ts';
+import type { Label } from './labels.ts';
 import { layOut } from './layout.ts';
 import type { Box, Point } from './layout.ts';
 import { edgeLines, fillLevel, LEGEND, nodeFacts, rootFacts } from './words.ts';
@@ -10,9 +12,6 @@ const LINE = 18;
 const PADDING = 10;
 const BAR = 6;
 const LABEL_LINE = 13;
-/** Where the curve is at 0.4 and 0.6 of its way, as shares of both directions. */
-const EARLY = { x: 0.352, y: 0.44 };
-const LATE = { x: 0.648, y: 0.56 };
 const INK = '#1b1f24';
 const FAINT = '#57606a';
 const STROKE = '#7d8590';
@@ -44,10 +43,21 @@ export function renderSvg(graph: GraphDescription): string {
   const height = layout.height + (hasLetters ? LINE : 0);
   const width = Math.max(layout.width, hasLetters ? textWidth(LEGEND, SMALL) + 2 * PADDING : 0);
   const roots = new Set(graph.roots.map(({ id }) => id));
-  const labels = graph.edges.map((edge) => edgeLines(edge, roots.has(edge.parent)));
+  const texts = graph.edges.map((edge) => edgeLines(edge, roots.has(edge.parent)));
+  const labels = placeLabels(
+    layout.lines.map((line, index) => ({
+      line,
+      ...labelSize(texts[index] ?? []),
+      joins: joins(graph, index),
+    })),
+    cards.map(({ id, width: wide, height: high }) => ({
+      ...(layout.places.get(id) ?? { x: 0, y: 0 }),
+      ...{ width: wide, height: high },
+    })),
+  );
   const parts = [
     ...layout.lines.map(curve),
-    ...layout.lines.map((line, index) => edgeLabel(line, labels[index] ?? [], joins(graph, index))),
+    ...labels.map((label, index) => edgeLabel(label, texts[index] ?? [])),
     ...cards.map((card) => drawCard(card, layout.places.get(card.id) ?? { x: 0, y: 0 })),
     ...(hasLetters ? [legend(layout.height)] : []),
   ];
@@ -128,16 +138,15 @@ function joins({ edges }: GraphDescription, index: number): boolean {
   return edges.filter(({ child }) => child === edges[index]?.child).length > 1;
 }
 
-/** On the last piece of the line, where it is apart from others: those from one box at its end, those to one box before. */
-function edgeLabel(line: readonly Point[], lines: readonly string[], isEarly: boolean): string {
-  const from = line.at(-2);
-  const to = line.at(-1);
-  if (from === undefined || to === undefined || lines.length === 0) return '';
-  const share = isEarly ? EARLY : LATE;
-  const x = from.x + (to.x - from.x) * share.x;
-  const y = from.y + (to.y - from.y) * share.y;
+function labelSize(lines: readonly string[]): { width: number; height: number } {
+  if (lines.length === 0) return { width: 0, height: 0 };
   const width = Math.max(...lines.map((text) => textWidth(text, SMALL))) + 8;
-  const height = lines.length * LABEL_LINE + 3;
+  return { width, height: lines.length * LABEL_LINE + 3 };
+}
+
+function edgeLabel(label: Label | undefined, lines: readonly string[]): string {
+  if (label === undefined) return '';
+  const { x, y, width, height } = label;
   const texts = lines.map((text, index) => {
     const at = y - height / 2 + LABEL_LINE * (index + 1) - 1;
     const color = index === 0 ? INK : FAINT;
