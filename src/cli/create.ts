@@ -40,7 +40,7 @@ export const createCommand = defineCommand({
   ],
   run: async ({ arguments: [image = '', sizeText], options }) => {
     const { createNewImage } = await import('./create-command.ts');
-    const values = { ...options, format: undefined, 'force-share': false, follow: options.follow };
+    const values = { ...options, format: undefined, 'image-opts': false, 'force-share': false };
     const made = await createNewImage(values, {
       image,
       size: sizeText === undefined ? undefined : readSize(sizeText),

@@ -4,6 +4,7 @@ import { bool, choice, optional, text } from '../block/schema.ts';
 import type { GatePolicy } from '../block/gate.ts';
 import type { Options, OptionValues } from './command.ts';
 import { UsageError } from './command.ts';
+import { parseKeyValues } from './key-values.ts';
 import { SECRET_OPTIONS } from './secrets.ts';
 import type { SecretValues } from './secrets.ts';
 
@@ -17,6 +18,12 @@ export const IMAGE_OPTIONS = {
     schema: optional(text('Format of the image; found out from its content when left out')),
     value: 'name',
     short: 'f',
+  },
+  'image-opts': {
+    schema: optional(
+      bool('The image is given by the options of its node: driver=qcow2,file.filename=disk.qcow2'),
+      false,
+    ),
   },
   'force-share': {
     schema: optional(
@@ -41,6 +48,14 @@ export const IMAGE_OPTIONS = {
 
 export type ImageValues = Omit<OptionValues<typeof IMAGE_OPTIONS>, keyof SecretValues> & SecretValues;
 
+/** The image as one word: what was given with --image-opts becomes json:{...}. */
+export function imageWord(image: string, values: Pick<ImageValues, 'image-opts' | 'format'>): string {
+  if (!values['image-opts']) return image;
+  if (values.format !== undefined)
+    throw new UsageError('--format does not go with --image-opts, give driver=... among the options');
+  return `json:${JSON.stringify(parseKeyValues(image))}`;
+}
+
 /** The image as a node's options. `resolve` makes file names independent of where the user stands, if need be. */
 export function imageTree(
   image: string,
@@ -49,7 +64,7 @@ export function imageTree(
 ): Record<string, unknown> {
   const share = values['force-share'] ? { 'force-share': true, 'read-only': true } : {};
   const driver = values.format === undefined ? {} : { driver: values.format };
-  return { ...parseImage(image, resolve), ...driver, ...share };
+  return { ...parseImage(imageWord(image, values), resolve), ...driver, ...share };
 }
 
 /** The same, with other programs kept from writing to the image while it is open. */
@@ -62,6 +77,8 @@ export function exclusively(tree: Record<string, unknown>): Record<string, unkno
 
 /** The absolute form of a file name; names with a protocol (`nbd://host`) stay as they are. */
 export function absoluteName(name: string): string {
+  const words = /^fat:(?:floppy:|rw:|\d+:)*/.exec(name)?.[0];
+  if (words !== undefined) return words + path.resolve(name.slice(words.length));
   return /^[a-z][a-z0-9+.-]*:/.test(name) ? name : path.resolve(name);
 }
 
@@ -89,14 +106,21 @@ function parseJson(text: string): Record<string, unknown> {
   throw new UsageError('the image must be a JSON object of options, such as json:{"driver": "qcow2", ...}');
 }
 
+/** Options that are names of files and folders of the host, in any driver. */
+const NAMES = /(^|\.)(filename|dir|config)$/;
+
 function resolveNames(
   tree: Record<string, unknown>,
   resolve: (name: string) => string,
 ): Record<string, unknown> {
   const resolved = Object.entries(tree).map(([key, value]): [string, unknown] => {
-    if (typeof value === 'string' && /(^|\.)filename$/.test(key)) return [key, resolve(value)];
-    const isTree = typeof value === 'object' && value !== null && !Array.isArray(value);
-    return [key, isTree ? resolveNames({ ...value }, resolve) : value];
+    if (typeof value === 'string' && NAMES.test(key)) return [key, resolve(value)];
+    return [key, resolveWithin(value, resolve)];
   });
   return Object.fromEntries(resolved);
+}
+
+function resolveWithin(value: unknown, resolve: (name: string) => string): unknown {
+  if (Array.isArray(value)) return value.map((item: unknown) => resolveWithin(item, resolve));
+  return typeof value === 'object' && value !== null ? resolveNames({ ...value }, resolve) : value;
 }

@@ -12,6 +12,7 @@ import {
   IMAGE_OPTIONS,
   imageName,
   imageTree,
+  imageWord,
 } from './image-arguments.ts';
 import { parseKeyValues } from './key-values.ts';
 import { METRICS_OPTION, metricsAddress } from './metrics-option.ts';
@@ -145,18 +146,19 @@ export function mountRequest(image: string, mountpoint: string, given: Partial<M
 }
 
 function serveRequest(
-  image: string,
+  given: string,
   mountpoint: string,
   values: MountValues,
   mountWords: readonly string[],
 ): ServeRequest {
+  const image = imageWord(given, values);
   const readOnly = values['read-only'] || values['force-share'];
   const { cache, writeThrough } = cacheOptions(values.cache);
   const node = nodeNameFor(image, values['node-name']);
   const name = imageName(image);
   const isAuto = values['detect-zeroes'] === 'auto';
   const options = {
-    ...exclusively(imageTree(image, values, absoluteName)),
+    ...exclusively(imageTree(image, { ...values, 'image-opts': false }, absoluteName)),
     ...parseKeyValues(values.options),
     ...cache,
     'node-name': node,
