@@ -158,8 +158,10 @@ export class Graph {
   /** Contract: OpenContext.bitmap. */
   bitmap(node: string, name: string): DirtyBitmap {
     const bitmap = this.node(node).watch?.bitmaps.get(name);
-    const why = bitmap === undefined ? 'not found' : `is in use by ${bitmap.user}`;
-    if (bitmap === undefined || bitmap.user !== undefined)
+    const user = bitmap?.inconsistent === true ? undefined : bitmap?.user;
+    const why =
+      bitmap === undefined ? 'not found' : user === undefined ? 'is inconsistent' : `is in use by ${user}`;
+    if (bitmap === undefined || bitmap.inconsistent || user !== undefined)
       throw new BlockError('EINVAL', `Dirty bitmap '${name}' of node "${node}" ${why}`);
     return bitmap;
   }

@@ -24,7 +24,7 @@ export function qemuFormat(kind: {
   driver?: string;
   create?: string;
   args?: readonly string[];
-  /** Run on the image afterwards: qemu-img arguments, the image added at the end. */
+  /** Run on the image afterwards: qemu-img arguments, the image where IMAGE stands or at the end. */
   after?: readonly (readonly string[])[];
   regions: (image: Buffer) => readonly Region[];
 }): FuzzFormat {
@@ -47,7 +47,13 @@ export function qemuFormat(kind: {
       await writeFile(flat, Buffer.concat(parts));
       const shape = create === undefined ? [] : ['-o', create];
       await run('qemu-img', ['convert', '-q', '-f', 'raw', '-O', format, ...args, ...shape, flat, image]);
-      for (const command of after) await run('qemu-img', [...command, image]);
+      for (const command of after) {
+        const words = command.includes('IMAGE') ? command : [...command, 'IMAGE'];
+        await run(
+          'qemu-img',
+          words.map((word) => (word === 'IMAGE' ? image : word)),
+        );
+      }
       return readFile(image);
     },
   };
@@ -105,6 +111,18 @@ function qcow2Regions(image: Buffer): Region[] {
   return regions;
 }
 
+/** The bitmaps extension, the directory and the first table. */
+function bitmapRegions(image: Buffer): Region[] {
+  const at = image.indexOf(Buffer.from('2385287500000018', 'hex'));
+  const directory = Number(image.readBigUInt64BE(at + 24));
+  return [
+    { name: 'bitmaps extension', offset: at, length: 32, weight: 8, unit: 4 },
+    { name: 'bitmap directory', offset: directory, length: 64, weight: 8, unit: 2 },
+    { name: 'bitmap table', offset: Number(image.readBigUInt64BE(directory)), length: 8, weight: 4 },
+    { name: 'header', offset: 0, length: 112, weight: 1, unit: 4 },
+  ];
+}
+
 export const FORMATS: readonly FuzzFormat[] = [
   qemuFormat({ name: 'qcow2', format: 'qcow2', regions: qcow2Regions }),
   qemuFormat({ name: 'qcow2 version 2', format: 'qcow2', create: 'compat=0.10', regions: qcow2Regions }),
@@ -133,6 +151,16 @@ export const FORMATS: readonly FuzzFormat[] = [
     format: 'qcow2',
     after: [['snapshot', '-c', 'one']],
     regions: qcow2Regions,
+  }),
+  qemuFormat({
+    name: 'qcow2 with bitmaps',
+    format: 'qcow2',
+    create: 'cluster_size=4k',
+    after: [
+      ['bitmap', '--add', '-g', '512', 'IMAGE', 'one'],
+      ['bitmap', '--add', '--disable', 'IMAGE', 'two'],
+    ],
+    regions: bitmapRegions,
   }),
   qemuFormat({ name: 'vmdk', format: 'vmdk', regions: headRegions(1536, 128 * 1024) }),
   qemuFormat({
