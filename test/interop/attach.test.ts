@@ -3,9 +3,10 @@ import { existsSync } from 'node:fs';
 import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
+import type { ExecutionContext } from 'ava';
 import { isMounted } from '../helpers/mounted.ts';
-import { blockfuse } from '../helpers/program.ts';
-import { run } from '../helpers/run.ts';
+import { attemptBlockfuse, blockfuse, program } from '../helpers/program.ts';
+import { attempt, run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun, isRoot } from '../helpers/tools.ts';
 
@@ -46,4 +47,95 @@ test.serial('a partition that is not there leaves nothing behind', async (t) => 
   await t.throwsAsync(blockfuse(['attach', '--partition', '1', image]), { message: /partition 1/ });
   const { stdout } = await blockfuse(['list', '--json']);
   t.false(stdout.includes(image));
+});
+
+const TABLE = 'label: gpt\nstart=1MiB,size=4MiB\nstart=8MiB,size=48MiB\n';
+
+/** A qcow2 with two partitions, the second an ext4. */
+async function partedImage(t: ExecutionContext): Promise<{ image: string; folder: string }> {
+  const dir = await tempDir(t);
+  const [raw, part] = [join(dir, 'raw'), join(dir, 'part')];
+  const [image, folder] = [join(dir, 'parted.qcow2'), join(dir, 'mnt')];
+  await mkdir(folder);
+  await run('truncate', ['-s', '64M', raw]);
+  await run('sfdisk', ['-q', raw], { input: TABLE });
+  await run('mkfs.ext4', ['-q', '-F', part, '48M']);
+  await run('dd', [`if=${part}`, `of=${raw}`, 'bs=1M', 'seek=8', 'conv=notrunc']);
+  await run('qemu-img', ['convert', '-O', 'qcow2', raw, image]);
+  t.teardown(() => attemptBlockfuse(['detach', image]));
+  return { image, folder };
+}
+
+const blockSize = async (device: string): Promise<string> =>
+  (await readFile(`/sys/block/${device.slice('/dev/'.length)}/queue/logical_block_size`, 'utf8')).trim();
+
+test.serial('one partition, its file system mounted, read-only; list shows both', async (t) => {
+  if (!isRoot(t) || !canRun(t, 'qemu-img', 'sfdisk', 'mkfs.ext4', 'losetup')) return;
+  const { image, folder } = await partedImage(t);
+  const args = ['attach', '--read-only', '--partition', '2', '--mount', folder];
+  const device = (await blockfuse([...args, image])).stdout.trim();
+  t.regex(device, /^\/dev\/loop\d+$/);
+  t.deepEqual(await readdir(folder), ['lost+found']);
+  await t.throwsAsync(writeFile(join(folder, 'x'), ''), { code: 'EROFS' });
+  t.is((await readFile(`/sys/block/${device.slice('/dev/'.length)}/ro`, 'utf8')).trim(), '1');
+  const { stdout } = await blockfuse(['list']);
+  t.regex(stdout, new RegExp(`${image}.*`));
+  t.true(stdout.includes(device) && stdout.includes(folder), stdout);
+  const servers = JSON.parse((await blockfuse(['list', '--json'])).stdout) as {
+    mounts: { image: string; device?: string; folder?: string }[];
+  }[];
+  const ours = servers.flatMap(({ mounts }) => mounts).find((mount) => mount.image === image);
+  t.like(ours, { device, folder });
+  await blockfuse(['detach', folder]);
+  await run('qemu-img', ['check', '-q', image]);
+});
+
+test.serial(
+  'the whole disk: the kernel is asked to find its partitions; blocks are as large as asked for',
+  async (t) => {
+    if (!isRoot(t) || !canRun(t, 'qemu-img', 'sfdisk', 'mkfs.ext4', 'losetup')) return;
+    const { image } = await partedImage(t);
+    const small = (await blockfuse(['attach', image])).stdout.trim();
+    t.is(await blockSize(small), '512');
+    const name = small.slice('/dev/'.length);
+    t.is((await readFile(`/sys/block/${name}/loop/partscan`, 'utf8')).trim(), '1');
+    // Some kernels are built without any kind of partition table.
+    const size = await readFile(`/sys/block/${name}/${name}p2/size`, 'utf8').catch(() => undefined);
+    if (size === undefined) t.log('this kernel reads no partition tables');
+    else t.is(size.trim(), String((48 * 2 ** 20) / 512));
+    t.is((await readFile(`/sys/block/${name}/loop/dio`, 'utf8')).trim(), '1');
+    await blockfuse(['detach', small]);
+    const large = (await blockfuse(['attach', '--sector-size', '4096', image])).stdout.trim();
+    t.is(await blockSize(large), '4096');
+    await blockfuse(['detach', image]);
+  },
+);
+
+/** As in a container: no loop devices, but /dev/fuse. */
+const CONTAINER = `
+  mount --make-rprivate / && touch "$1/fuse" && mount --bind /dev/fuse "$1/fuse" && mount -t tmpfs none /dev || exit 99
+  mknod /dev/null c 1 3; mknod /dev/urandom c 1 9; touch /dev/fuse && mount --bind "$1/fuse" /dev/fuse
+  shift; exec "$@"`;
+
+test.serial('where loop devices can not exist it says what to do instead, and leaves nothing', async (t) => {
+  if (!isRoot(t) || !canRun(t, 'qemu-img', 'sfdisk', 'mkfs.ext4', 'unshare')) return;
+  const { image } = await partedImage(t);
+  const command = [process.execPath, program(), 'attach', '-p', '2', image];
+  const outcome = await attempt('unshare', [
+    '-m',
+    'sh',
+    '-c',
+    CONTAINER,
+    'sh',
+    join(image, '..'),
+    ...command,
+  ]);
+  t.is(outcome.code, 1, outcome.stderr);
+  t.regex(
+    outcome.stderr,
+    /^blockfuse: Cannot attach ".*2\.raw" to a loop device: there is no \/dev\/loop-control/,
+  );
+  t.regex(outcome.stderr, /"blockfuse mount".*the files of its partitions/);
+  t.is(outcome.stderr.trimEnd().split('\n').length, 1, outcome.stderr);
+  t.false((await blockfuse(['list', '--json'])).stdout.includes(image));
 });
