@@ -37,8 +37,11 @@ function collect(node: Node, edges: Set<Child>, seen: Set<Node>): void {
   }
 }
 
-/** While one node is waited for, requests inside the graph (write-back of tables) may begin at another. */
-async function allIdle(nodes: ReadonlySet<Node>): Promise<void> {
+/**
+ * Resolves with no request under way at any of the nodes. While one is waited for, requests inside the graph (write-back of tables)
+ * may begin at another; what must meet none has to be done in the turn in which this resolves.
+ */
+export async function allIdle(nodes: ReadonlySet<Node>): Promise<void> {
   for (;;) {
     const busy = [...nodes].find((node) => node.busy);
     if (busy === undefined) return;

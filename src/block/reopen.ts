@@ -2,12 +2,14 @@
  * Other options for open nodes, several in one transaction:
  *
  *   1. each driver prepares (opens what it needs, refuses what it can't), nothing in force yet; children first
+ *      meanwhile formats may write back tables by themselves: those requests are waited for
  *   2. in one turn: edges as wanted, new read-only flags, permissions of the whole; any refusal undoes 1 and 2
  *   3. commit: nothing can fail any more
  *
  * A child that was opened inline follows what it inherits; one that was given by name keeps its own options.
  */
 import type { PermissionChange } from './driver.ts';
+import { allIdle } from './drain.ts';
 import { BlockError } from './errors.ts';
 import type { Node } from './node.ts';
 import { takeCommon, takeDeclared, takeOption } from './options.ts';
@@ -39,6 +41,7 @@ export async function reopenNodes(requests: readonly ReopenRequest[], find: Find
       const change = await prepare(step);
       if (change !== undefined) changes.push(change);
     }
+    await allIdle(new Set(steps.map(({ node }) => node)));
     const losers = putInForce(steps);
     for (const change of changes) change.commit();
     for (const step of steps) step.node.options = step.options;

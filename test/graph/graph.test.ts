@@ -9,7 +9,8 @@ import { defineDriver } from '../../src/block/driver.ts';
 import { BlockError } from '../../src/block/errors.ts';
 import type { Graph } from '../../src/block/graph.ts';
 import { NO_LIMITS } from '../../src/block/limits.ts';
-import { ALL_PERMISSIONS, Permission } from '../../src/block/permissions.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ALL_PERMISSIONS, Permission, Role } from '../../src/block/permissions.ts';
 import { testGraph } from '../helpers/graph.ts';
 import { shape, violations } from './random-graph.ts';
 
@@ -248,6 +249,76 @@ test('setReadOnly: a backing image becomes writable and back, with all that it h
   await graph.setReadOnly(node, true);
   await graph.setReadOnly(node, false);
   t.deepEqual(violations(graph), []);
+});
+
+/** A protocol whose handle must not be in use when a reopen closes it, below a format that writes on its own account. */
+function backgroundWriters() {
+  const state = { underWay: 0, met: 0, kick: (): void => undefined };
+  const protocol = defineDriver({
+    name: 'handle',
+    kind: 'protocol',
+    summary: 'A handle',
+    options: {},
+    children: {},
+    open: () =>
+      Promise.resolve({
+        family: 'request',
+        size: 8192,
+        limits: NO_LIMITS,
+        read: () => Promise.resolve(),
+        async write() {
+          state.underWay += 1;
+          await sleep(20);
+          state.underWay -= 1;
+        },
+        flush: () => Promise.resolve(),
+        close: () => Promise.resolve(),
+        async reopen() {
+          state.kick();
+          await sleep(1);
+          const commit = (): void => {
+            state.met += state.underWay;
+          };
+          return { commit, abort: () => undefined };
+        },
+      }),
+  });
+  const format = defineDriver({
+    name: 'writes',
+    kind: 'filter',
+    summary: 'Writes when nobody asks for it',
+    options: {},
+    children: {
+      file: { roles: Role.data | Role.metadata | Role.primary, required: true, summary: 'Its file' },
+    },
+    open(context) {
+      const file = context.child('file');
+      state.kick = (): void => {
+        void (async () => {
+          for (let count = 0; count < 3; count += 1) await file.write(Buffer.alloc(512), 0);
+        })();
+      };
+      return Promise.resolve({
+        family: 'request',
+        size: 8192,
+        limits: NO_LIMITS,
+        read: () => Promise.resolve(),
+        flush: () => Promise.resolve(),
+        close: () => Promise.resolve(),
+      });
+    },
+  });
+  return { state, drivers: [protocol, format] };
+}
+
+test('reopen: what a node writes by itself meanwhile is not under way when the old handle is closed', async (t) => {
+  const { state, drivers } = backgroundWriters();
+  const graph = testGraph(t, [...DRIVERS, ...drivers]);
+  const file = await graph.open({ driver: 'handle', 'node-name': 'f0' });
+  await graph.open({ driver: 'writes', 'node-name': 'n0', file: 'f0' });
+  await graph.reopen([{ node: file, options: { driver: 'handle', discard: 'unmap' } }]);
+  t.is(state.met, 0);
+  while (state.underWay > 0) await sleep(5);
 });
 
 test('reopen: two nodes in one transaction exchange their files', async (t) => {
