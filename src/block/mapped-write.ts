@@ -8,6 +8,15 @@ import { alignDown, alignUp } from '../util/sizes.ts';
 /** Largest copy-on-write that the fast path does by itself: more would hold up the event loop. */
 const SYNC_COPY_MAX = 256 * 1024;
 
+/**
+ * To be asked once a range is held: the disk may have shrunk while the lock was waited for, and there is no place behind its
+ * end. Throws ENOSPC.
+ */
+export function requireInside({ size }: MappingDriver, end: number): void {
+  if (end <= size) return;
+  throw new BlockError('ENOSPC', `Cannot write: the request ends at ${end}, the disk now at ${size}`);
+}
+
 /** Writes through a mapping: in place where the place may be overwritten, else into a new one, then the tables. */
 export class MappedWriter {
   private readonly impl: MappingDriver;
@@ -60,6 +69,7 @@ export class MappedWriter {
   private async writePiece(bytes: Buffer, offset: number): Promise<number> {
     const shared = await this.locks.acquire(offset, bytes.length, false);
     try {
+      requireInside(this.impl, offset + bytes.length);
       const extent = new Extent();
       await this.io.map(offset, bytes.length, extent);
       if (extent.kind === 'data' && extent.writable) return await this.writeInPlace(extent, bytes, offset);
@@ -70,6 +80,7 @@ export class MappedWriter {
     const start = alignDown(offset, unit);
     const exclusive = await this.locks.acquire(start, alignUp(offset + bytes.length, unit) - start, true);
     try {
+      requireInside(this.impl, offset + bytes.length);
       return await this.writeLocked(bytes, offset);
     } finally {
       exclusive.release();

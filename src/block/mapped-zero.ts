@@ -3,6 +3,7 @@ import { ZeroFlag } from './driver.ts';
 import { BlockError } from './errors.ts';
 import { Extent } from './extent.ts';
 import type { MappedIo } from './mapped.ts';
+import { requireInside } from './mapped-write.ts';
 import type { MappedWriter } from './mapped-write.ts';
 import type { RangeLocks } from './ranges.ts';
 import { ZEROES } from './zero.ts';
@@ -24,6 +25,7 @@ export class MappedZeroer {
 
   async writeZeroes(offset: number, length: number, flags: number): Promise<void> {
     await this.exclusively(offset, length, async () => {
+      requireInside(this.impl, offset + length);
       for (let at = offset; at < offset + length;)
         at += await this.zeroPiece(at, offset + length - at, flags);
     });
@@ -31,7 +33,8 @@ export class MappedZeroer {
 
   async discard(offset: number, length: number): Promise<void> {
     await this.exclusively(offset, length, async () => {
-      for (let at = offset; at < offset + length;) at += await this.discardPiece(at, offset + length - at);
+      const end = Math.min(offset + length, this.impl.size);
+      for (let at = offset; at < end;) at += await this.discardPiece(at, end - at);
     });
   }
 

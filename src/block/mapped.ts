@@ -12,7 +12,7 @@ import type { Child } from './child.ts';
 import type { MappingDriver } from './driver.ts';
 import { Extent } from './extent.ts';
 import type { Limits } from './limits.ts';
-import { MappedWriter } from './mapped-write.ts';
+import { MappedWriter, requireInside } from './mapped-write.ts';
 import type { NodeIo } from './node-io.ts';
 import type { RangeLocks } from './ranges.ts';
 import { MappedZeroer } from './mapped-zero.ts';
@@ -70,7 +70,10 @@ export class MappedIo implements NodeIo {
   async read(bytes: Buffer, offset: number): Promise<void> {
     const lock = await this.locks.acquire(offset, bytes.length, false);
     try {
-      await this.readLocked(bytes, offset);
+      // The disk may have shrunk while the lock was waited for.
+      const inside = Math.max(0, Math.min(bytes.length, this.size - offset));
+      bytes.fill(0, inside);
+      await this.readLocked(bytes.subarray(0, inside), offset);
     } finally {
       lock.release();
     }
@@ -112,6 +115,7 @@ export class MappedIo implements NodeIo {
 
   async writeCompressed(bytes: Buffer, offset: number): Promise<void> {
     await this.exclusively(offset, bytes.length, async () => {
+      requireInside(this.impl, offset + bytes.length);
       const { allocationUnit } = this.impl.limits;
       for (let at = 0; at < bytes.length; at += allocationUnit) {
         await this.writeUnitCompressed(bytes.subarray(at, at + allocationUnit), offset + at);
