@@ -25,7 +25,7 @@ class FileDisk extends HostDisk {
     try {
       this.forgetData();
       const punched = (flags & ZeroFlag.mayUnmap) !== 0 && (await this.punch(offset, length));
-      if (!punched) await zeroRange(this.io, offset, length);
+      if (!punched) await this.using((io) => zeroRange(io, offset, length));
       else if (end > this.size) await this.growTo(end);
     } finally {
       this.forgetData();
@@ -39,7 +39,7 @@ class FileDisk extends HostDisk {
     if (inside <= 0) return;
     try {
       this.forgetData();
-      await punchHole(this.io, offset, inside);
+      await this.using((io) => punchHole(io, offset, inside));
     } finally {
       this.forgetData();
     }
@@ -65,7 +65,7 @@ class FileDisk extends HostDisk {
       throw new BlockError('EINVAL', `Cannot resize "${this.filename}": ${why}`, { path: this.filename });
     }
     this.forgetData();
-    await resizeFile(this.io, size);
+    await this.using((io) => resizeFile(io, size));
     this.forgetData();
     this.size = size;
   }
@@ -82,7 +82,7 @@ class FileDisk extends HostDisk {
 
   private async punch(offset: number, length: number): Promise<boolean> {
     try {
-      await punchHole(this.io, offset, length);
+      await this.using((io) => punchHole(io, offset, length));
       return true;
     } catch (error) {
       if (errnoOf(error) === 'ENOTSUP') return false;
@@ -96,7 +96,7 @@ class FileDisk extends HostDisk {
    */
   private async growTo(end: number): Promise<void> {
     if (this.limits.requestAlignment === 1) await this.write(Buffer.alloc(1), end - 1, 0);
-    else await reserve(this.io, end - 1, 1, false);
+    else await this.using((io) => reserve(io, end - 1, 1, false));
   }
 }
 

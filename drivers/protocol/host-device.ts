@@ -26,12 +26,12 @@ class DeviceDisk extends HostDisk {
 
   async writeZeroes(offset: number, length: number, flags: number): Promise<void> {
     const unmapped = (flags & ZeroFlag.mayUnmap) !== 0 && (await this.unmapToZero(offset, length));
-    if (!unmapped) await zeroBlocks(this.io, offset, length);
+    if (!unmapped) await this.using((io) => zeroBlocks(io, offset, length));
     if ((flags & ZeroFlag.fua) !== 0) await this.flush();
   }
 
   discard(offset: number, length: number): Promise<void> {
-    return discardBlocks(this.io, offset, length);
+    return this.using((io) => discardBlocks(io, offset, length));
   }
 
   override allocatedSize(): number {
@@ -41,7 +41,7 @@ class DeviceDisk extends HostDisk {
   /** For a device the kernel takes a hole as "unmap what then reads as zeroes". */
   private async unmapToZero(offset: number, length: number): Promise<boolean> {
     try {
-      await punchHole(this.io, offset, length);
+      await this.using((io) => punchHole(io, offset, length));
       return true;
     } catch (error) {
       if (errnoOf(error) === 'ENOTSUP') return false;

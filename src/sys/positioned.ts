@@ -76,12 +76,15 @@ export class PositionedIo implements OpenFile {
   readonly fd: number;
   readonly path: string;
   readonly direct: boolean;
-  private readonly canTry: boolean;
+  private canTry: boolean;
   private readonly readFlags: number;
   private writeSlowlyUntil = 0;
   private nextPause = FIRST_PAUSE;
   private readonly folios: LargeFolios | undefined;
   private readonly probe = Buffer.alloc(8);
+  private underWay = 0;
+  private isRetired = false;
+  private unused: (() => void) | undefined;
 
   /** @param direct the descriptor is O_DIRECT: every request goes to the device, none is tried at once */
   constructor({ fd, path }: OpenFile, direct: boolean) {
@@ -114,6 +117,28 @@ export class PositionedIo implements OpenFile {
     return written === length;
   }
 
+  /**
+   * Runs calls that wait and take the descriptor by its number: it stays open until they are over. A call that waits for a
+   * thread when the number is closed would meet whatever file has that number by then.
+   */
+  async during<Result>(calls: () => Promise<Result>): Promise<Result> {
+    if (this.isRetired) throw new BlockError('EBADF', `Cannot use "${this.path}": it is closed`);
+    this.underWay += 1;
+    try {
+      return await calls();
+    } finally {
+      this.underWay -= 1;
+      if (this.underWay === 0) this.unused?.();
+    }
+  }
+
+  /** From now on nothing is begun. Resolves when all that is under way is over: then the descriptor may be closed. */
+  async retire(): Promise<void> {
+    this.isRetired = true;
+    this.canTry = false;
+    if (this.underWay > 0) await new Promise<void>((resolve) => (this.unused = resolve));
+  }
+
   /** Decides from how long a write took whether the next ones may be made at once. */
   private judge(start: number, end: number): void {
     if (end - start <= SLOW_WRITE) {
@@ -125,7 +150,16 @@ export class PositionedIo implements OpenFile {
   }
 
   /** Fills `bytes` in the thread pool; what lies past the end of the file reads as zeroes. */
-  async read(bytes: Buffer, offset: number): Promise<void> {
+  read(bytes: Buffer, offset: number): Promise<void> {
+    return this.during(() => this.readAll(bytes, offset));
+  }
+
+  /** Writes all of `bytes` in the thread pool. */
+  write(bytes: Buffer, offset: number): Promise<void> {
+    return this.during(() => this.writeAll(bytes, offset));
+  }
+
+  private async readAll(bytes: Buffer, offset: number): Promise<void> {
     let done = 0;
     while (done < bytes.length) {
       const count = await readSome(this, bytes, done, offset + done);
@@ -136,8 +170,7 @@ export class PositionedIo implements OpenFile {
     bytes.fill(0, done);
   }
 
-  /** Writes all of `bytes` in the thread pool. */
-  async write(bytes: Buffer, offset: number): Promise<void> {
+  private async writeAll(bytes: Buffer, offset: number): Promise<void> {
     for (let done = 0; done < bytes.length;) {
       const count = await writeSome(this, bytes, done, offset + done);
       if (count === 0)

@@ -238,6 +238,49 @@ test('reopen: read-only to writable and back, on another descriptor', async (t) 
   });
 });
 
+test.serial('reopen: requests that wait for a thread meanwhile never meet another file', async (t) => {
+  const dir = await tempDir(t);
+  const filename = path.join(dir, 'a.raw');
+  const other = path.join(dir, 'other');
+  const start = Buffer.alloc(64 * 65536, 1);
+  for (const name of [filename, other]) fs.writeFileSync(name, start);
+  const disk = await openFile(t, filename);
+  const first = hostFd(disk);
+  const change = await disk.reopen?.(commonOptions(), {});
+  const written = Array.from({ length: 32 }, (_, index) =>
+    disk.write(Buffer.alloc(65536, 2), index * 65536, 0),
+  );
+  const punched = Array.from({ length: 32 }, (_, index) => disk.discard((32 + index) * 65536, 65536));
+  const flushed = disk.flush();
+  change?.commit();
+  const victims = Array.from({ length: 8 }, () => fs.openSync(other, 'r+'));
+  await Promise.all([...written, ...punched, flushed]);
+  t.true(fs.readFileSync(other).equals(start));
+  t.true(fs.readFileSync(filename).equals(Buffer.alloc(64 * 65536).fill(2, 0, 32 * 65536)));
+  for (const victim of victims) fs.closeSync(victim);
+  await disk.write(Buffer.from('x'), 0, 0);
+  await t.notThrowsAsync(disk.flush());
+  t.false(fs.existsSync(`/proc/self/fd/${first}`));
+});
+
+test('a closed file refuses what comes late: its number may be that of another file', async (t) => {
+  const dir = await tempDir(t);
+  const filename = path.join(dir, 'a.raw');
+  const other = path.join(dir, 'other');
+  for (const name of [filename, other]) fs.writeFileSync(name, Buffer.alloc(65536, 1));
+  const disk = await openDisk(fileDriver, { filename });
+  const fd = hostFd(disk);
+  await disk.close();
+  const victims: number[] = [];
+  while (!victims.includes(fd) && victims.length < 64) victims.push(fs.openSync(other, 'r+'));
+  t.false(disk.tryWrite(Buffer.alloc(512), 0, 512, 0));
+  await t.throwsAsync(disk.write(Buffer.alloc(512), 0, 0), { code: 'EBADF' });
+  await t.throwsAsync(disk.discard(0, 4096), { code: 'EBADF' });
+  await t.throwsAsync(disk.writeZeroes(0, 4096, 0), { code: 'EBADF' });
+  t.true(fs.readFileSync(other).equals(Buffer.alloc(65536, 1)));
+  for (const victim of victims) fs.closeSync(victim);
+});
+
 test.serial('a failed flush is reported by every later one and by close, until reopened', async (t) => {
   const dir = await tempDir(t);
   const filename = path.join(dir, 'a.raw');

@@ -123,6 +123,7 @@ export abstract class HostDisk implements RequestDriver {
     try {
       if (this.writable) await this.flush();
     } finally {
+      await this.io.retire();
       this.locks?.close();
       await closeFile(this.io);
     }
@@ -146,9 +147,10 @@ export abstract class HostDisk implements RequestDriver {
     this.setForceShare(next);
     return {
       commit: () => {
-        closeNow(this.io.fd);
+        const { io } = this;
         this.next = undefined;
         this.use(next);
+        void this.closeUnused(io);
       },
       abort: () => {
         closeNow(next.io.fd);
@@ -158,11 +160,27 @@ export abstract class HostDisk implements RequestDriver {
     };
   }
 
+  /** What began before a reopen ends on the descriptor that it began with. */
+  private async closeUnused(io: PositionedIo): Promise<void> {
+    await io.retire();
+    try {
+      closeNow(io.fd);
+    } catch (error) {
+      this.flushFailure ??= withContext(error, { path: this.filename });
+    }
+  }
+
   protected use(handle: HostHandle): void {
     this.handle = handle;
     this.io = handle.io;
     this.limits = { ...this.limits, ...handle.alignment };
     this.flushFailure = undefined;
+  }
+
+  /** Calls that wait, on the descriptor as it is now. */
+  protected using<Result>(calls: (io: PositionedIo) => Promise<Result>): Promise<Result> {
+    const { io } = this;
+    return io.during(() => calls(io));
   }
 
   /** A write that failed may have made the file longer all the same. */
@@ -177,7 +195,7 @@ export abstract class HostDisk implements RequestDriver {
   private async sync(): Promise<void> {
     if (this.flushFailure !== undefined) throw this.flushFailure;
     try {
-      await syncData(this.io);
+      await this.using(syncData);
     } catch (error) {
       this.flushFailure = withContext(error, { path: this.filename });
       throw this.flushFailure;
