@@ -31,6 +31,7 @@ import { vhdxDriver } from './format/vhdx/driver.ts';
 import { vpcDriver } from './format/vpc/driver.ts';
 import { fileDriver } from './protocol/file.ts';
 import { hostDeviceDriver } from './protocol/host-device.ts';
+import { httpDriver, httpsDriver } from './protocol/http/driver.ts';
 import { memDriver } from './protocol/mem.ts';
 import { nbdDriver } from './protocol/nbd/driver.ts';
 import { nullAioDriver, nullCoDriver } from './protocol/null.ts';
@@ -58,6 +59,8 @@ export const DRIVERS: readonly Driver[] = [
   luksDriver,
   fileDriver,
   hostDeviceDriver,
+  httpDriver,
+  httpsDriver,
   memDriver,
   nbdDriver,
   nullCoDriver,

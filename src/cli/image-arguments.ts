@@ -64,7 +64,9 @@ export function imageTree(
 ): Record<string, unknown> {
   const share = values['force-share'] ? { 'force-share': true, 'read-only': true } : {};
   const driver = values.format === undefined ? {} : { driver: values.format };
-  return { ...parseImage(imageWord(image, values), resolve), ...driver, ...share };
+  // What is on a web server can't be written: nobody has to say so.
+  const web = /^https?:\/\//.test(image) ? { 'auto-read-only': true } : {};
+  return { ...web, ...parseImage(imageWord(image, values), resolve), ...driver, ...share };
 }
 
 /** The same, with other programs kept from writing to the image while it is open. */

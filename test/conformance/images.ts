@@ -2,6 +2,7 @@ import { convertedImage, SPLIT_DISK } from './other-tools.ts';
 import { nbdExport } from './nbd-export.ts';
 import { flatFile, qemuImage } from './subject.ts';
 import type { Subject } from './subject.ts';
+import { webFile } from './web-file.ts';
 
 /** Every kind of image that the suite (drivers.test.ts) is run for. A driver's tests are a line here and its regressions. */
 export const SUBJECTS: readonly Subject[] = [
@@ -13,6 +14,7 @@ export const SUBJECTS: readonly Subject[] = [
     make: (_folder, content) => Promise.resolve({ options: { driver: 'mem', size: content.length } }),
   },
   nbdExport('nbd'),
+  webFile('http'),
   flatFile({ name: 'file', driver: 'file', open: (filename) => ({ driver: 'file', filename }) }),
   flatFile({
     name: 'file with cache.direct',
