@@ -160,7 +160,10 @@ export interface MappingDriver extends OpenDriverBase {
   /** Writes another name of the backing file (none: undefined) into the image; the open backing child stays as it is. */
   changeBacking?(filename: string | undefined, format: string | undefined): Promise<void>;
   /** Changes what the image was created with; rejects with ENOTSUP what can't be changed. Only closing it follows. */
-  amend?(options: Readonly<Record<string, string>>): Promise<void>;
+  amend?(
+    options: Readonly<Record<string, string>>,
+    progress?: (done: number, total: number) => void,
+  ): Promise<void>;
   /** Drops everything that the image holds, so that it shows its backing file alone; nothing is under way above the node. */
   makeEmpty?(): Promise<void>;
   /** Whether a `data` extent may be a hole in the file below: raw, preallocated images. Then status asks there as well. */

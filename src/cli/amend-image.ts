@@ -1,5 +1,6 @@
 import { BlockError } from '../block/errors.ts';
 import type { ImageValues } from './image-arguments.ts';
+import { Progress } from './progress.ts';
 import { openForCommand, withGraph } from './with-graph.ts';
 
 export async function amendImage(
@@ -20,6 +21,15 @@ export async function amendImage(
       const name = backing ?? (await impl.info?.())?.backingFilename;
       await graph.change([node], () => impl.changeBacking?.(name === '' ? undefined : name, format));
     }
-    await graph.change([node], () => impl.amend?.(others));
+    const progress = new Progress('amend');
+    try {
+      await graph.change([node], () =>
+        impl.amend?.(others, (done, total) => {
+          progress.update(done, total);
+        }),
+      );
+    } finally {
+      progress.end();
+    }
   });
 }

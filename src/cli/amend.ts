@@ -7,7 +7,8 @@ export const amendCommand = defineCommand({
   name: 'amend',
   summary: 'Change what an image was created with',
   description: [
-    'For qcow2: compat=1.1, lazy_refcounts, backing_file and backing_fmt. What else "create" takes needs a convert.',
+    'For qcow2: compat, lazy_refcounts, refcount_bits, backing_file, backing_fmt, data_file and data_file_raw=off.',
+    'compat=0.10 is refused where the image has what version 2 lacks. What else "create" takes needs a convert.',
   ],
   arguments: [IMAGE_ARGUMENT],
   options: {

@@ -13,6 +13,7 @@ import type { Limits } from '../../../src/block/limits.ts';
 import { limits } from '../../../src/block/limits.ts';
 import type { CommonOptions } from '../../../src/block/schema.ts';
 import type { BitmapList } from './bitmap/list.ts';
+import { amendQcow2 } from './amend/amend.ts';
 import { BitmapStore } from './bitmap/store.ts';
 import type { ExtensionArea } from './extension-area.ts';
 import type { Reader, Writer } from './build.ts';
@@ -36,7 +37,6 @@ export interface DiskParts {
   /** Overwrites the keys of an encrypted image: nothing of it is read or written afterwards. */
   readonly wipe: () => void;
   readonly cleanSeconds: number;
-  readonly amend: (options: Readonly<Record<string, string>>) => Promise<void>;
   readonly changeBacking: (filename: string | undefined, format: string | undefined) => Promise<void>;
 }
 
@@ -157,9 +157,13 @@ export class Qcow2Disk implements MappingDriver {
   }
 
   /** Contract: MappingDriver.amend. */
-  async amend(options: Readonly<Record<string, string>>): Promise<void> {
+  async amend(
+    options: Readonly<Record<string, string>>,
+    progress?: (done: number, total: number) => void,
+  ): Promise<void> {
+    this.requireWriter();
     await this.settle();
-    await this.parts.amend(options);
+    await amendQcow2(this.parts, options, progress);
   }
 
   /** With nothing else using the disk. */

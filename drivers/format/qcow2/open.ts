@@ -15,7 +15,6 @@ import { parseExtensions } from './extensions.ts';
 import type { HeaderExtension } from './extensions.ts';
 import { Incompatible } from './features.ts';
 import { geometryOf } from './geometry.ts';
-import { amendQcow2 } from './amend.ts';
 import { changeBackingName } from './change-backing.ts';
 import { checkHeader, checkHeaderBasics } from './header-check.ts';
 import { HeaderBlock } from './header-block.ts';
@@ -131,13 +130,12 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
       snapshots.snapshots,
     );
   const wipe = () => encryption?.wipe();
-  const amend = (wanted: Readonly<Record<string, string>>) => amendQcow2(image, area.list, wanted);
   const changeBacking = async (backing: string | undefined, backingFormat: string | undefined) => {
     const name = { filename: backing, format: backingFormat };
     area.list = await changeBackingName(image, area.list, name);
     head.names = { ...head.names, backing, backingFormat };
   };
-  const rest = { image, snapshots, bitmaps, area, info, wipe, cleanSeconds, changeBacking, amend };
+  const rest = { image, snapshots, bitmaps, area, info, wipe, cleanSeconds, changeBacking };
   if (!writable || options.snapshot !== undefined) {
     const l1 = await snapshotL1(image, snapshots, options);
     return { ...rest, reader: await buildReader(image, sizes, l1), writer: undefined };

@@ -27,18 +27,25 @@ export interface CheckedImage {
  * and everything must be written back before the call. After a repair the caches hold what is on disk.
  */
 export async function checkImage(checked: CheckedImage, options: CheckOptions): Promise<Findings> {
-  const { image, snapshots } = checked;
-  const findings = new Findings();
-  const references = new References(image, new ExpectedRefcounts(), findings);
-  countOthers(references, snapshots);
-  await countBitmaps(references, checked.writer === undefined ? 'none' : options.repair);
-  await countAllMappings(references, snapshots, options);
+  const { image } = checked;
+  const references = await countReferences(checked, options);
+  const { findings } = references;
   await checkRefcounts(checked, references, options);
   await checkCopiedFlags({ references, repair: checked.writer === undefined ? 'none' : options.repair });
   findings.totalClusters = Math.ceil(image.size / image.geometry.clusterSize);
   findings.imageEndOffset = references.expected.end * image.geometry.clusterSize;
   await finish(checked, findings, options);
   return findings;
+}
+
+/** Counts how often each cluster is named by anything but the refcount structures. */
+export async function countReferences(checked: CheckedImage, options: CheckOptions): Promise<References> {
+  const { image, snapshots } = checked;
+  const references = new References(image, new ExpectedRefcounts(), new Findings());
+  countOthers(references, snapshots);
+  await countBitmaps(references, checked.writer === undefined ? 'none' : options.repair);
+  await countAllMappings(references, snapshots, options);
+  return references;
 }
 
 async function countAllMappings(

@@ -1,8 +1,11 @@
 import { BlockError } from '../../../../src/block/errors.ts';
 import type { ExpectedRefcounts } from './expected-refcounts.ts';
+import type { Header } from '../header.ts';
 import type { Image } from '../image.ts';
 import { refcountMax, writeRefcount } from '../refcount-entry.ts';
 import { writeU64 } from '../u64.ts';
+
+type Rebuilt = Pick<Image, 'file' | 'header' | 'subject' | 'geometry'>;
 
 /** Where new refcount structures are. */
 export interface NewRefcounts {
@@ -13,8 +16,13 @@ export interface NewRefcounts {
 /**
  * Writes refcount blocks and a refcount table anew behind everything else, and points the header at them. `expected`
  * counts all but refcount structures; afterwards it counts the new ones too.
+ * @param more further fields that the header gets with them
  */
-export async function rebuildFromScratch(image: Image, expected: ExpectedRefcounts): Promise<NewRefcounts> {
+export async function rebuildFromScratch(
+  image: Rebuilt,
+  expected: ExpectedRefcounts,
+  more: Partial<Header> = {},
+): Promise<NewRefcounts> {
   const { clusterSize, blockEntries } = image.geometry;
   const start = Math.max(expected.end, Math.ceil(image.file.size / clusterSize));
   const layout = layOut(expected, start, image);
@@ -28,7 +36,8 @@ export async function rebuildFromScratch(image: Image, expected: ExpectedRefcoun
   const offset = start * clusterSize;
   await image.file.write(table, offset);
   await image.file.flush();
-  await image.header.update({ refcount_table_offset: offset, refcount_table_clusters: layout.tableClusters });
+  const place = { refcount_table_offset: offset, refcount_table_clusters: layout.tableClusters };
+  await image.header.update({ ...more, ...place });
   return { table, offset };
 }
 
@@ -36,7 +45,7 @@ export async function rebuildFromScratch(image: Image, expected: ExpectedRefcoun
 function layOut(
   expected: ExpectedRefcounts,
   start: number,
-  image: Image,
+  image: Rebuilt,
 ): { blocks: number[]; tableClusters: number } {
   const { clusterSize, blockEntries } = image.geometry;
   const blocks: number[] = [];
@@ -63,7 +72,7 @@ function firstMissing(blocks: readonly number[], from: number, to: number): numb
   return -1;
 }
 
-function blockBytes(image: Image, expected: ExpectedRefcounts, first: number): Buffer {
+function blockBytes(image: Rebuilt, expected: ExpectedRefcounts, first: number): Buffer {
   const { clusterSize, blockEntries, refcountBits } = image.geometry;
   const bytes = Buffer.alloc(clusterSize);
   for (let entry = 0; entry < blockEntries; entry += 1) {
