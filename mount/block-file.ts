@@ -48,6 +48,8 @@ export class BlockFile extends Inode {
   windows: Windows | undefined = undefined;
   /** The kernel may have cached content: set by the first open that lets it. */
   mayBeCached = false;
+  /** It is open and not to be cached; but what somebody has mapped, the kernel has in its cache as long. */
+  mayBeMapped = false;
   private readonly options: BlockFileOptions;
   private readonly blockSize: number;
   /** When content was last changed, as Date.now() tells; 0 for never since mtime was set. */
@@ -87,6 +89,7 @@ export class BlockFile extends Inode {
   }
 
   released(): void {
+    this.mayBeMapped = false;
     this.options.released?.();
   }
 

@@ -29,7 +29,9 @@ function openDisk(state: MountState, file: BlockFile, flags: number): Buffer {
   const fh = state.handles.add({ inode: file });
   const backingId = state.passthrough.open(file);
   if (backingId !== 0) return encodeOpenOut(fh, passthroughFlags(flags), backingId);
-  const reply = replyFlags(file.uncached ? 'never' : state.pageCache, flags);
+  const { uncached } = file;
+  if (uncached) file.mayBeMapped = true;
+  const reply = replyFlags(uncached ? 'never' : state.pageCache, flags);
   if (reply === OpenReplyFlag.keepCache) file.mayBeCached = true;
   return encodeOpenOut(fh, reply, 0);
 }

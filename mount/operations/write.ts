@@ -14,6 +14,8 @@ export interface LaterWrite {
   readonly offset: number;
   readonly length: number;
   readonly flags: number;
+  /** Whether the kernel writes back what it has in its cache: nothing of the kernel's may be waited for. */
+  readonly fromCache: boolean;
 }
 
 /**
@@ -28,7 +30,7 @@ export function tryWrite(file: BlockFile, io: IoBuffer): number {
   const offset = (words[at + Word.offsetHigh] ?? 0) * WORD + (words[at + Word.offsetLow] ?? 0);
   const length = words[at + Word.size] ?? 0;
   const { root } = target;
-  if (offset + length > root.size || file.windows?.mustForget(file) === true) return -1;
+  if (offset + length > root.size || file.windows?.mustForget(file, offset, length) === true) return -1;
   if (!root.tryWrite(io.bytes, io.data, length, offset)) return -1;
   countWrite(file, offset, length);
   return length;
@@ -42,6 +44,7 @@ export function decodeWrite(io: IoBuffer): LaterWrite {
     offset: (words[at + Word.offsetHigh] ?? 0) * WORD + (words[at + Word.offsetLow] ?? 0),
     length: words[at + Word.size] ?? 0,
     flags: ((words[at + Word.openFlags] ?? 0) & O_DSYNC) === 0 ? WriteFlag.none : WriteFlag.fua,
+    fromCache: ((words[at + Word.writeFlags] ?? 0) & WriteRequestFlag.cache) !== 0,
   };
 }
 
@@ -58,7 +61,9 @@ export async function write(
   const payload = buffer.bytes.subarray(buffer.data, buffer.data + length);
   if (length > 0) await root.write(payload, request.offset, request.flags);
   countWrite(file, request.offset, length);
-  await file.windows?.forget(file, request.offset, length);
+  const forgotten = file.windows?.forget(file, request.offset, length);
+  if (!request.fromCache) await forgotten;
+  else void forgotten?.catch(() => undefined);
   return length;
 }
 

@@ -71,7 +71,8 @@ export const OpenReplyFlag = {
   passthrough: 128,
 } as const;
 
-export const WriteRequestFlag = { killSuidgid: 4 } as const;
+/** `cache`: the kernel writes back what was written to a mapping. */
+export const WriteRequestFlag = { cache: 1, killSuidgid: 4 } as const;
 
 /** Which fields of a SETATTR request count. */
 export const SetattrField = {

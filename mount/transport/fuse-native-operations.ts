@@ -147,7 +147,7 @@ async function readOpen(
 
 async function writeOpen(state: MountState, { fh, bytes, length, offset }: Io): Promise<number> {
   const disk = asDisk(state.handles.get(fh).inode);
-  const request = { offset, length, flags: WriteFlag.none };
+  const request = { offset, length, flags: WriteFlag.none, fromCache: false };
   return disk.export.run(NOBODY, (root) => write(disk, root, { bytes, data: 0 }, request), 'write');
 }
 

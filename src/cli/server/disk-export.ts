@@ -150,7 +150,8 @@ export class DiskExport {
       allocationUnit: node.limits.allocationUnit,
       properties: { node: node.name, driver: node.driver.name, format: formatName(node) },
       uncached: () => this.hasOtherWriters,
-      passthrough: () => (this.mayPassThrough ? hostFile(this.node) : undefined),
+      passthrough: () =>
+        this.mayPassThrough && this.file.windows?.hasOpenPart !== true ? hostFile(this.node) : undefined,
     };
   }
 }
