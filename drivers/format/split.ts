@@ -17,10 +17,10 @@ class SplitDisk implements MappingDriver {
   readonly family = 'mapping';
   readonly recurseStatus = true;
   readonly limits = limits({});
-  readonly size: number;
+  size: number;
   private readonly parts: readonly Child[];
   /** Bytes of every part but the last. */
-  private readonly partSize: number;
+  private partSize: number;
 
   constructor(parts: readonly Child[]) {
     this.parts = parts;
@@ -46,6 +46,23 @@ class SplitDisk implements MappingDriver {
 
   close(): Promise<void> {
     return Promise.resolve();
+  }
+
+  /** The last part changes its size; it stays no longer than the others. */
+  async resize(size: number, shrink: boolean): Promise<void> {
+    const last = this.parts.at(-1);
+    if (last === undefined) return;
+    const length = last.size + size - this.size;
+    const most = this.parts.length > 1 ? this.partSize : Number.MAX_SAFE_INTEGER;
+    if (length < 1 || length > most) {
+      const is = `the last part, "${last.node.filename}", would have ${length} bytes`;
+      const wanted = `must have 1 to ${most}; parts are neither added nor removed`;
+      throw new BlockError('ENOTSUP', `Cannot resize the disk to ${size} bytes: ${is}, ${wanted}`);
+    }
+    await last.resize(length, shrink);
+    await last.flush();
+    if (this.parts.length === 1) this.partSize = length;
+    this.size = size;
   }
 
   info(): Promise<ImageInfo> {

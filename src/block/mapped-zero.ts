@@ -26,9 +26,13 @@ export class MappedZeroer {
   async writeZeroes(offset: number, length: number, flags: number): Promise<void> {
     await this.exclusively(offset, length, async () => {
       requireInside(this.impl, offset + length);
-      for (let at = offset; at < offset + length;)
-        at += await this.zeroPiece(at, offset + length - at, flags);
+      await this.writeZeroesLocked(offset, length, flags);
     });
+  }
+
+  /** For a caller that holds the allocation units exclusively. */
+  async writeZeroesLocked(offset: number, length: number, flags: number): Promise<void> {
+    for (let at = offset; at < offset + length;) at += await this.zeroPiece(at, offset + length - at, flags);
   }
 
   async discard(offset: number, length: number): Promise<void> {

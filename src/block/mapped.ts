@@ -10,6 +10,7 @@
  */
 import type { Child } from './child.ts';
 import type { MappingDriver } from './driver.ts';
+import { ZeroFlag } from './driver.ts';
 import { Extent } from './extent.ts';
 import type { Limits } from './limits.ts';
 import { MappedWriter, requireInside } from './mapped-write.ts';
@@ -107,6 +108,10 @@ export class MappedIo implements NodeIo {
 
   writeZeroes(offset: number, length: number, flags: number): Promise<void> {
     return this.zeroer.writeZeroes(offset, length, flags);
+  }
+
+  zeroLocked(offset: number, length: number): Promise<void> {
+    return this.zeroer.writeZeroesLocked(offset, length, ZeroFlag.mayUnmap);
   }
 
   discard(offset: number, length: number): Promise<void> {

@@ -23,6 +23,8 @@ export interface NodeIo {
   writeCompressed?(bytes: Buffer, offset: number): Promise<void>;
   /** Copies into this node what it reads from its backing child; left out where there can be none. */
   copyUp?(offset: number, length: number): Promise<void>;
+  /** Zeroes a range for a caller that holds all of the node exclusively; left out where nothing below shows through. */
+  zeroLocked?(offset: number, length: number): Promise<void>;
   /** What lies at `offset` in this node alone. */
   tryStatus(offset: number, max: number, out: Extent): boolean;
   /** After tryStatus returned false, in the same turn. */

@@ -1,4 +1,5 @@
 import debug from 'debug';
+import { changeDriverSize } from './change-size.ts';
 import type { Child, ChildParent } from './child.ts';
 import type { Driver, OpenDriver } from './driver.ts';
 import { WriteFlag, ZeroFlag } from './driver.ts';
@@ -310,7 +311,6 @@ export class Node implements ChildParent {
     return true;
   }
 
-  /** @param atLeast several writes may grow the node at once: whoever comes second finds it large enough */
   private async changeSize(size: number, shrink: boolean, atLeast: boolean): Promise<void> {
     this.requireWritable('resize');
     this.watch?.requireRoom(size);
@@ -322,7 +322,7 @@ export class Node implements ChildParent {
     } else {
       const lock = await this.locks.acquire(0, Number.MAX_SAFE_INTEGER, true);
       try {
-        if (!atLeast || size > this.size) await impl.resize(size, shrink);
+        await changeDriverSize(this, size, { shrink, atLeast });
       } finally {
         lock.release();
       }

@@ -10,3 +10,10 @@ export function refuseImage(subject: string, is: string, wanted: string, code: E
 export function damaged(subject: string, is: string, wanted: string): BlockError {
   return new BlockError('EIO', `Cannot use image "${subject}": ${is}, ${wanted}`);
 }
+
+/** For drivers that can shrink: only when that was asked for. */
+export function requireShrink(subject: string, from: number, to: number, shrink: boolean): void {
+  if (to >= from || shrink) return;
+  const text = `it has ${from} bytes, and shrinking was not asked for`;
+  throw new BlockError('EINVAL', `Cannot resize "${subject}" to ${to} bytes: ${text}`);
+}

@@ -10,6 +10,7 @@ const SECTOR = 512;
 /** `covers`: all events before that number are durable once this flush is in the record. */
 type Event =
   | { readonly kind: 'write'; readonly disk: number; readonly offset: number; readonly bytes: Buffer }
+  | { readonly kind: 'resize'; readonly disk: number; readonly size: number }
   | { readonly kind: 'flush'; readonly disk: number; readonly covers: number };
 
 export class Recorder {
@@ -27,7 +28,13 @@ export class Recorder {
     let bytes = Buffer.from(this.starts[disk] ?? Buffer.alloc(0));
     const keep = random.pick([0.1, 0.5, 0.9]);
     for (const [index, event] of this.events.slice(0, end).entries()) {
-      if (event.kind !== 'write' || event.disk !== disk) continue;
+      if (event.kind === 'flush' || event.disk !== disk) continue;
+      if (event.kind === 'resize') {
+        if (index >= durable && !random.chance(keep)) continue;
+        const more = Buffer.alloc(Math.max(0, event.size - bytes.length));
+        bytes = Buffer.concat([bytes.subarray(0, event.size), more]);
+        continue;
+      }
       const stop = event.offset + event.bytes.length;
       if (stop > bytes.length) bytes = Buffer.concat([bytes, Buffer.alloc(stop - bytes.length)]);
       for (let at = 0; at < event.bytes.length; at += SECTOR) {
@@ -44,9 +51,9 @@ export class RecordedDisk implements RequestDriver {
   readonly family = 'request';
   readonly limits = limits({});
   size: number;
-  private bytes: Buffer;
-  private readonly recorder: Recorder;
-  private readonly number: number;
+  protected bytes: Buffer;
+  protected readonly recorder: Recorder;
+  protected readonly number: number;
   private readonly random: Random;
 
   constructor(recorder: Recorder, bytes: Buffer, random: Random) {
@@ -107,9 +114,19 @@ export class RecordedDisk implements RequestDriver {
     this.recorder.events.push({ kind: 'write', disk: this.number, offset, bytes: Buffer.from(bytes) });
   }
 
-  private async pause(): Promise<void> {
+  protected async pause(): Promise<void> {
     const turns = this.random.below(4);
     for (let turn = 0; turn < turns; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+/** One that changes its size when it is told to. */
+export class ResizableDisk extends RecordedDisk {
+  async resize(size: number): Promise<void> {
+    await this.pause();
+    this.bytes.fill(0, Math.min(size, this.size));
+    this.size = size;
+    this.recorder.events.push({ kind: 'resize', disk: this.number, size });
   }
 }
 

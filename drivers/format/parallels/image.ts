@@ -10,8 +10,9 @@ import type { CommonOptions } from '../../../src/block/schema.ts';
 import type { TableSlice } from '../../../src/block/table-cache.ts';
 import { Bat } from './bat.ts';
 import type { Geometry, Header } from './header.ts';
-import { MAGIC_V2 } from './header.ts';
+import { HEADER_LENGTH, MAGIC_V2, SECTOR } from './header.ts';
 import { InUseMark } from './in-use.ts';
+import { clustersBelow, copyCluster, cylindersFor, planGrowth, writeHeader } from './resize.ts';
 
 export interface ParallelsParts {
   readonly file: Child;
@@ -36,10 +37,10 @@ class Entries {
 export class ParallelsImage implements MappingDriver {
   readonly family = 'mapping';
   readonly limits: Limits;
-  readonly size: number;
-  readonly parts: ParallelsParts;
+  size: number;
+  parts: ParallelsParts;
   private readonly clusterSize: number;
-  private readonly bat: Bat;
+  private bat: Bat;
   private allocator: AppendAllocator | undefined = undefined;
   private readonly mark: InUseMark;
 
@@ -126,6 +127,71 @@ export class ParallelsImage implements MappingDriver {
       },
       abort: () => {},
     };
+  }
+
+  /** Grows only. */
+  async resize(size: number): Promise<void> {
+    const { file, subject, header, geometry } = this.parts;
+    const { entries, dataOffset } = planGrowth(header, geometry, size, subject);
+    while (!this.mark.tryNeed()) await this.mark.load();
+    await this.flush();
+    await this.clearBehind();
+    if (dataOffset > geometry.dataOffset) await this.makeRoom(dataOffset);
+    await file.writeZeroes(HEADER_LENGTH + geometry.batEntries * 4, (entries - geometry.batEntries) * 4);
+    await file.flush();
+    const next = {
+      ...header,
+      nb_bat_entries: entries,
+      nb_sectors: size / SECTOR,
+      data_off: dataOffset / SECTOR,
+      cylinders: cylindersFor(size, header.heads),
+    };
+    // When the header fails nobody knows where its BAT ends: until it has been written nothing may be allocated.
+    const { allocator } = this;
+    this.allocator = undefined;
+    await writeHeader(file, next);
+    this.allocator = allocator;
+    const grown = { ...geometry, size, batEntries: entries, dataOffset };
+    this.parts = { ...this.parts, header: next, geometry: grown };
+    this.bat = new Bat(file, subject, grown);
+    this.size = size;
+  }
+
+  /** Clusters below `end` move behind everything else. */
+  private async makeRoom(end: number): Promise<void> {
+    const { bat, clusterSize, allocator } = this;
+    const { file, geometry } = this.parts;
+    const moved: { cluster: number; place: number }[] = [];
+    for (const { cluster, place: from } of await clustersBelow(bat, geometry, end)) {
+      let place = allocator?.tryTakeFresh(clusterSize) ?? -1;
+      while (place >= 0 && place < end) place = allocator?.tryTakeFresh(clusterSize) ?? -1;
+      while (place < 0) {
+        await allocator?.load();
+        place = allocator?.tryTakeFresh(clusterSize) ?? -1;
+      }
+      await copyCluster(file, from, place, clusterSize);
+      moved.push({ cluster, place });
+    }
+    await file.flush();
+    for (const { cluster, place } of moved) {
+      while (!bat.locate(cluster)) await bat.load();
+      if (bat.slice !== undefined) bat.set(bat.slice, bat.at, place, 1);
+    }
+    await this.flush();
+    await file.writeZeroes(geometry.dataOffset, end - geometry.dataOffset);
+  }
+
+  /** What becomes part of the disk reads as zeroes, whatever clusters have there. */
+  private async clearBehind(): Promise<void> {
+    const { bat, clusterSize } = this;
+    const { file, geometry } = this.parts;
+    const last = Math.floor(this.size / clusterSize);
+    for (let cluster = last; cluster < geometry.batEntries; cluster += 1) {
+      while (!bat.locate(cluster)) await bat.load();
+      const place = bat.place(cluster);
+      const from = cluster === last ? this.size % clusterSize : 0;
+      if (place !== 0) await file.writeZeroes(place + from, clusterSize - from);
+    }
   }
 
   /** Writes back and forgets the BAT: the file is then what counts. */

@@ -15,6 +15,7 @@ import type { CommonOptions } from '../../../src/block/schema.ts';
 import { TwoLevelTables } from '../../../src/block/two-level-tables.ts';
 import { readU64BE, showU64, writeU64BE } from '../../../src/util/bytes.ts';
 import type { Geometry } from './header.ts';
+import { planGrowth, writeGrowth, writeLongerL1 } from './resize.ts';
 
 const inflate = promisify(inflateRaw);
 /** Up to this size unpacking takes less time than a hop to the thread pool. */
@@ -50,27 +51,20 @@ class Entries {
 export class QcowImage implements MappingDriver {
   readonly family = 'mapping';
   readonly limits: Limits;
-  readonly size: number;
-  private readonly parts: QcowParts;
+  size: number;
+  private parts: QcowParts;
   private readonly clusterSize: number;
-  private readonly tables: TwoLevelTables;
+  private tables: TwoLevelTables;
   private allocator: AppendAllocator | undefined = undefined;
   private readonly cache = new DecompressedCache();
 
   constructor(parts: QcowParts) {
-    const { file, subject, geometry, writable } = parts;
+    const { geometry, writable } = parts;
     this.parts = parts;
     this.size = geometry.size;
     this.clusterSize = geometry.clusterSize;
     this.limits = limits({ allocationUnit: geometry.clusterSize });
-    this.tables = new TwoLevelTables({
-      file,
-      subject,
-      littleEndian: false,
-      l1Offset: geometry.l1Offset,
-      l2Entries: geometry.l2Entries,
-      l2Alignment: 8,
-    });
+    this.tables = tablesOf(parts);
     this.setWritable(writable);
   }
 
@@ -142,6 +136,37 @@ export class QcowImage implements MappingDriver {
       if (this.tables.locate(cluster) !== true || this.tables.slice === undefined) return undefined;
       return this.cache.get(this.compressedPlace(this.tables.slice.bytes, this.tables.at).offset);
     });
+  }
+
+  /** Grows only: a longer L1 table at the end of the file, then the header, which names it and the size. */
+  async resize(size: number): Promise<void> {
+    const { file, geometry, subject } = this.parts;
+    const grown = planGrowth(geometry, size, subject);
+    await this.finishWriting();
+    await this.zeroTail();
+    if (grown.l1Entries > geometry.l1Entries)
+      grown.l1Offset = await writeLongerL1(file, geometry, grown.l1Entries);
+    await file.flush();
+    // When the header fails nobody knows which table counts: until it has been written nothing may be.
+    this.setWritable(false);
+    await writeGrowth(file, grown);
+    this.parts = { ...this.parts, geometry: grown };
+    this.tables = tablesOf(this.parts);
+    this.size = size;
+    this.setWritable(true);
+  }
+
+  /** The rest of the last cluster becomes part of the disk. */
+  private async zeroTail(): Promise<void> {
+    const { clusterSize, tables } = this;
+    const inside = this.size % clusterSize;
+    const cluster = Math.floor(this.size / clusterSize);
+    if (inside === 0) return;
+    while (tables.locate(cluster) === false) await tables.load();
+    if (tables.locate(cluster) !== true || tables.slice === undefined) return;
+    if (tables.slice.bytes.readUInt32BE(tables.at) >= COMPRESSED_BIT) return;
+    const place = this.place(tables.slice.bytes, tables.at, cluster);
+    if (place !== 0) await this.parts.file.writeZeroes(place + inside, clusterSize - inside);
   }
 
   async flush(): Promise<void> {
@@ -264,4 +289,15 @@ export class QcowImage implements MappingDriver {
     const is = `compressed cluster ${cluster} at ${offset} unpacks to ${plain.length} bytes`;
     throw damaged(subject, is, `must be ${this.clusterSize}`);
   }
+}
+
+function tablesOf({ file, subject, geometry }: QcowParts): TwoLevelTables {
+  return new TwoLevelTables({
+    file,
+    subject,
+    littleEndian: false,
+    l1Offset: geometry.l1Offset,
+    l2Entries: geometry.l2Entries,
+    l2Alignment: 8,
+  });
 }

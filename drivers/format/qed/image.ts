@@ -143,16 +143,14 @@ export class QedImage implements MappingDriver {
   }
 
   /** Grows only. */
-  async resize(size: number, shrink: boolean): Promise<void> {
-    const { file, header, subject, backing } = this.parts;
+  async resize(size: number): Promise<void> {
+    const { file, header, subject } = this.parts;
     if (size === this.size) return;
-    if (size < this.size || backing !== undefined) {
-      const why =
-        shrink || size < this.size ? 'QED images do not shrink' : 'one over a backing file does not grow';
-      throw new BlockError('ENOTSUP', `Cannot resize "${subject}": ${why}`);
-    }
+    if (size < this.size)
+      throw new BlockError('ENOTSUP', `Cannot resize "${subject}": QED images do not shrink`);
     if (size % 512 !== 0 || size > maxImageSize(header)) throw sizeError(subject, size, header);
     await this.zeroTail();
+    await this.flush();
     const field = Buffer.alloc(8);
     writeU64LE(field, size, 0);
     await file.write(field, IMAGE_SIZE_OFFSET);

@@ -12,11 +12,18 @@ const PER_PAGE = PAGE / ENTRY;
 export class BlockMap {
   readonly pages: TablePages;
   readonly blocks: number;
+  /**
+   * Entries are below it. That is the number of blocks, but for an image whose growth was cut off half-way (resize.ts): then
+   * as many more as the file has.
+   */
+  limit: number;
   private readonly subject: string;
 
   constructor(file: Child, header: VdiHeader, subject: string) {
     this.blocks = header.blocks_in_image;
     this.subject = subject;
+    const places = Math.ceil((file.size - header.offset_data) / (header.block_size + header.block_extra));
+    this.limit = Math.max(this.blocks, Math.min(places, this.blocks * 2 + 1024));
     this.pages = new TablePages({
       read: (bytes, offset) => file.read(bytes, offset),
       base: header.offset_bmap,
@@ -29,7 +36,7 @@ export class BlockMap {
   /** The entry of a block; undefined when its page is not in memory. Throws EIO for an entry that can't be. */
   entry(block: number): number | undefined {
     const value = this.pages.page(block * ENTRY)?.readUInt32LE((block % PER_PAGE) * ENTRY);
-    if (value === undefined || value < this.blocks || value >= Entry.zero) return value;
+    if (value === undefined || value < this.limit || value >= Entry.zero) return value;
     throw this.outOfRange(block, value);
   }
 
@@ -57,7 +64,7 @@ export class BlockMap {
     return damaged(
       this.subject,
       `block map entry ${block} is ${value}`,
-      `must be less than ${this.blocks}, the blocks of the image`,
+      `must be less than ${this.limit}, the blocks of the image`,
     );
   }
 }

@@ -7,8 +7,9 @@ import { checkImage } from './check.ts';
 import { create, CREATE_OPTIONS } from './create.ts';
 import { checkHeader } from './header-check.ts';
 import { decodeHeader, HEADER_LENGTH, ImageType, isOverlay, SIGNATURE } from './header.ts';
-import { SparseVdiImage, VdiImage } from './image.ts';
+import { VdiImage } from './image.ts';
 import { openParent } from './parent.ts';
+import { SparseVdiImage } from './sparse-image.ts';
 import { readUsage } from './usage.ts';
 
 async function open(context: OpenContext<unknown>): Promise<MappingDriver> {

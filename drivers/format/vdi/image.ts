@@ -23,9 +23,19 @@ import { Places } from '../../../src/block/places.ts';
 import { mergeChanges } from '../../../src/block/table-pages.ts';
 import { Serial } from '../../../src/util/serial.ts';
 import { BlockMap } from './block-map.ts';
-import { encodeField, Entry, fieldOffset, ImageType, isOverlay } from './header.ts';
+import {
+  encodeField,
+  Entry,
+  fieldOffset,
+  HEADER_FIELDS,
+  HEADER_LENGTH,
+  ImageType,
+  isOverlay,
+} from './header.ts';
 import type { VdiFieldName, VdiHeader } from './header.ts';
 import { describe } from './info.ts';
+import { copyBytes, copyPlaces, placesFrom, planGrowth, refuseSize, writeMap } from './resize.ts';
+import type { Growth } from './resize.ts';
 import { gaps, readUsage } from './usage.ts';
 import type { Usage } from './usage.ts';
 
@@ -33,12 +43,12 @@ const NO_PLACE = -1;
 
 export class VdiImage implements MappingDriver {
   readonly family = 'mapping';
-  readonly size: number;
+  size: number;
   readonly limits: Limits;
   readonly header: VdiHeader;
-  readonly map: BlockMap;
+  map: BlockMap;
   readonly file: Child;
-  private readonly subject: string;
+  protected readonly subject: string;
   private writable = false;
   readonly recurseStatus: boolean;
   protected readonly places: Places;
@@ -143,6 +153,16 @@ export class VdiImage implements MappingDriver {
     });
   }
 
+  resize(size: number, shrink: boolean): Promise<void> {
+    return this.serial.run(async () => {
+      const growth = planGrowth(this.header, size, shrink, this.subject);
+      await this.begin();
+      await this.writeBack();
+      if (size < this.size) await this.shrinkTo(size);
+      else await this.growBy(growth, size);
+    });
+  }
+
   info(): Promise<ImageInfo> {
     return Promise.resolve(describe(this.header, this.begun ? this.places.end : undefined));
   }
@@ -169,6 +189,66 @@ export class VdiImage implements MappingDriver {
       if (this.begun) await this.settle();
       this.begun = false;
     });
+  }
+
+  protected shrinkTo(size: number): Promise<void> {
+    return refuseSize(this.subject, size, 'a fixed image does not shrink');
+  }
+
+  /** What becomes part of the disk reads as zeroes, whatever the image has there. */
+  private async growBy({ blocks, given }: Growth, size: number): Promise<void> {
+    const { file, header, map, subject } = this;
+    const step = header.block_size + header.block_extra;
+    const next = { ...header, disk_size: size, blocks_in_image: blocks };
+    await this.clearBehind(this.size);
+    if (given > 0) {
+      await this.giveUpPlaces(given);
+      next.offset_bmap = header.offset_data;
+      next.offset_data = header.offset_data + given * step;
+    }
+    let used = this.places.end - given;
+    const entryFor = (): number => (header.image_type === ImageType.fixed ? used++ : Entry.unallocated);
+    if (given > 0) await writeMap(file, map, { at: next.offset_bmap, blocks, given, entryFor });
+    else await writeMap(file, map, { at: next.offset_bmap, from: map.blocks, blocks, given, entryFor });
+    next.blocks_allocated = Math.max(0, used);
+    const end = next.offset_data + used * step;
+    if (file.size < end) await file.resize(end);
+    await file.flush();
+    await this.writeHeader(next);
+    const grown = new BlockMap(file, next, subject);
+    const usage = await readUsage(grown, next, { size: file.size, subject });
+    Object.assign(header, next);
+    this.map = grown;
+    this.size = size;
+    this.allowWriting(usage);
+  }
+
+  /** Moves what lies in the first places to the end. */
+  private async giveUpPlaces(count: number): Promise<void> {
+    const { file, header, map } = this;
+    const { block_size: unit, block_extra: extra } = header;
+    const offsetOf = (place: number): number => this.placeOffset(place) - extra;
+    const end = Math.max(this.places.end, count);
+    const moved = await copyPlaces(file, map, { count, end, offsetOf, step: unit + extra });
+    this.places.reset(end + moved.length);
+    map.limit = Math.max(map.limit, this.places.end);
+    for (const { block, place } of moved) {
+      while (map.entry(block) === undefined) await map.pages.load();
+      map.set(block, place);
+    }
+    await this.writeBack();
+  }
+
+  /** The last block behind the end of the disk, and blocks that the map has though the disk ends in front of them. */
+  private async clearBehind(end: number): Promise<void> {
+    const { block_size: unit } = this.header;
+    const last = Math.floor(end / unit);
+    for (let block = last; block < this.map.blocks; block += 1) {
+      let entry = this.map.entry(block);
+      for (; entry === undefined; entry = this.map.entry(block)) await this.map.pages.load();
+      const from = block === last ? end % unit : 0;
+      if (entry < Entry.zero) await this.file.writeZeroes(this.placeOffset(entry) + from, unit - from);
+    }
   }
 
   /** False, with the wish noted, before the first change. */
@@ -214,7 +294,7 @@ export class VdiImage implements MappingDriver {
   }
 
   /** Data and the count of places first, then the map that names them; a freed place is free after that. */
-  private async writeBack(): Promise<void> {
+  protected async writeBack(): Promise<void> {
     if (this.failure !== undefined) throw this.failure;
     const changes = this.map.pages.takeChanges();
     const released = this.begun ? this.places.takeReleased() : [];
@@ -244,23 +324,40 @@ export class VdiImage implements MappingDriver {
     const { offset_data: data, block_size: unit, block_extra: extra } = this.header;
     const end = data + places * (unit + extra);
     if (this.file.size < end) await this.file.resize(end);
-    if (this.header.blocks_allocated === places) return;
-    this.header.blocks_allocated = places;
+    const used = Math.min(places, this.map.blocks);
+    if (this.header.blocks_allocated === used) return;
+    this.header.blocks_allocated = used;
     await this.writeFields('blocks_allocated');
   }
 
   /** On close: no place is left over. */
   private async settle(): Promise<void> {
+    if (this.map.limit > this.map.blocks) await this.bringBack();
     this.places.trimEnd();
     const left = new Set(this.places.freePlaces);
     if (left.size > 0) await this.adopt([...left]);
     const { offset_data: data, block_size: unit, block_extra: extra } = this.header;
     const end = data + this.places.end * (unit + extra);
-    if (this.header.blocks_allocated === this.places.end && this.file.size <= end) return;
-    this.header.blocks_allocated = this.places.end;
+    const used = Math.min(this.places.end, this.map.blocks);
+    if (this.header.blocks_allocated === used && this.file.size <= end) return;
+    this.header.blocks_allocated = used;
     await this.writeFields('blocks_allocated');
     await this.file.flush();
     if (this.header.image_type !== ImageType.fixed && this.file.size > end) await this.file.resize(end, true);
+  }
+
+  /** A growth that was cut off half-way may have left blocks at places that have no number yet: back into the gaps. */
+  private async bringBack(): Promise<void> {
+    const { file, map, places } = this;
+    const step = this.header.block_size + this.header.block_extra;
+    for (const { block, entry } of await placesFrom(map, map.blocks)) {
+      if (places.nextIsFresh) return;
+      const place = places.take();
+      await copyBytes(file, this.placeOffset(entry), this.placeOffset(place), step - this.header.block_extra);
+      map.set(block, place);
+      places.release(entry);
+    }
+    await this.writeBack();
   }
 
   private async adopt(left: number[]): Promise<void> {
@@ -283,50 +380,19 @@ export class VdiImage implements MappingDriver {
       await this.file.write(bytes.subarray(at, at + length), at);
     }
   }
-}
 
-/** Dynamic and differencing images: blocks come and go. */
-export class SparseVdiImage extends VdiImage {
-  tryZero(offset: number, length: number, mayUnmap: boolean): number | false {
-    return this.eachWhole(offset, length, (block, entry) => {
-      if (entry < Entry.zero && !mayUnmap) return false;
-      if (entry < Entry.zero || (entry === Entry.unallocated && isOverlay(this.header)))
-        this.setZero(block, entry);
-      return true;
-    });
-  }
-
-  tryDiscard(offset: number, length: number): number | false {
-    return this.eachWhole(offset, length, (block, entry) => {
-      if (entry < Entry.zero) this.setZero(block, entry);
-      return true;
-    });
-  }
-
-  private setZero(block: number, entry: number): void {
-    this.map.set(block, Entry.zero);
-    if (entry < Entry.zero) this.places.release(entry);
-  }
-
-  /** Visits the whole blocks from `offset` on while `visit` handles them; the bytes handled. */
-  private eachWhole(
-    offset: number,
-    length: number,
-    visit: (block: number, entry: number) => boolean,
-  ): number | false {
-    const { block_size: unit } = this.header;
-    if (offset % unit !== 0) return 0;
-    const end = offset + length;
-    let at = offset;
-    while (at < end) {
-      const next = Math.min(at + unit, this.size);
-      if (next > end) break;
-      const block = at / unit;
-      const entry = this.map.entry(block);
-      if (entry === undefined || !this.mayBegin()) return at > offset ? at - offset : false;
-      if (!visit(block, entry)) break;
-      at = next;
+  /** In one piece: a sector is written as a whole or not at all. */
+  protected async writeHeader(header: VdiHeader): Promise<void> {
+    const bytes = Buffer.alloc(HEADER_LENGTH);
+    await this.file.read(bytes, 0);
+    for (const { field } of HEADER_FIELDS) encodeField(bytes, field, header[field]);
+    try {
+      await this.file.write(bytes, 0);
+      await this.file.flush();
+    } catch (error) {
+      // Nobody knows which map counts now: nothing more is written back.
+      this.failure = error;
+      throw error;
     }
-    return at - offset;
   }
 }

@@ -33,7 +33,7 @@ export async function readUsage(
     );
   }
   const inFile = Math.ceil((file.size - header.offset_data) / (header.block_size + header.block_extra));
-  const used = new Uint8Array(Math.ceil(map.blocks / 8));
+  const used = new Uint8Array(Math.ceil(map.limit / 8));
   let count = 0;
   let end = 0;
   await map.each((block, place) => {

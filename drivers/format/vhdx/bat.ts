@@ -141,6 +141,14 @@ export class BlockTable {
     return this.base + this.shape.entries * ENTRY;
   }
 
+  /** Makes entries of no block and no bitmap of what a table of `entries` entries has behind this one. */
+  async clearBehind(entries: number): Promise<void> {
+    for (let position = this.tableEnd; position < this.base + entries * ENTRY; position += ENTRY) {
+      while (!this.readEntry(position)) await this.pages.load();
+      if (this.state !== State.notPresent || this.offset !== 0) this.setEntry(position, State.notPresent, 0);
+    }
+  }
+
   /** Where in the file the entry of a payload block stands. */
   positionOf(block: number): number {
     return this.base + (block + Math.floor(block / this.shape.ratio)) * ENTRY;

@@ -86,6 +86,7 @@ async function planOf(context: CreateContext<Given>): Promise<Plan> {
     leaveAllocated: subformat === 'fixed',
     hasParent,
     diskSize: alignUp(bytes, sector),
+    diskSizeAt: 0,
     diskId: randomUUID(),
     logicalSectorSize: sector,
     physicalSectorSize: 4096,

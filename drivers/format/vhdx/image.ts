@@ -11,7 +11,7 @@
  */
 import type { Child } from '../../../src/block/child.ts';
 import type { ImageInfo, MappingDriver, PermissionChange } from '../../../src/block/driver.ts';
-import { damaged } from '../../../src/block/refuse.ts';
+import { damaged, requireShrink } from '../../../src/block/refuse.ts';
 import type { Extent, Placement } from '../../../src/block/extent.ts';
 import { limits } from '../../../src/block/limits.ts';
 import type { Limits } from '../../../src/block/limits.ts';
@@ -26,6 +26,8 @@ import { MIB } from './header.ts';
 import { describe } from './info.ts';
 import { SECTOR } from './log-entry.ts';
 import type { VhdxParts } from './parts.ts';
+import type { Regions } from './regions.ts';
+import { moveTable, planSize, sizeChanges } from './resize.ts';
 import { VhdxStore } from './store.ts';
 import { endForWriting } from './writable.ts';
 
@@ -43,15 +45,15 @@ interface Allocation {
 
 export class VhdxImage implements MappingDriver {
   readonly family = 'mapping';
-  readonly size: number;
+  size: number;
   readonly limits: Limits;
   readonly recurseStatus: boolean;
-  readonly bat: BlockTable;
-  readonly parts: VhdxParts;
+  bat: BlockTable;
+  parts: VhdxParts;
   protected readonly places: Places;
   protected readonly hasParent: boolean;
   private readonly file: Child;
-  private readonly shape: Shape;
+  private shape: Shape;
   private readonly store: VhdxStore;
   private writable = false;
   private wantsBegin = false;
@@ -60,7 +62,7 @@ export class VhdxImage implements MappingDriver {
   private place = 0;
 
   constructor(parts: VhdxParts) {
-    const { file, metadata, overlay, regions, subject } = parts;
+    const { file, metadata, overlay } = parts;
     this.parts = parts;
     this.file = file;
     this.size = metadata.diskSize;
@@ -75,8 +77,7 @@ export class VhdxImage implements MappingDriver {
       pageSize: PAGE,
       unit: SECTOR,
     });
-    const fileSize = (): number => Math.max(overlay.size, file.size);
-    this.bat = new BlockTable(pages, this.shape, { offset: regions.bat.offset, subject, fileSize });
+    this.bat = tableOf(parts, pages, this.shape);
     this.places = new Places(metadata.blockSize, alignUp(overlay.size, MIB));
     this.store = new VhdxStore(parts, this.bat, this.places);
   }
@@ -176,6 +177,30 @@ export class VhdxImage implements MappingDriver {
     });
   }
 
+  async resize(size: number, shrink: boolean): Promise<void> {
+    requireShrink(this.parts.subject, this.size, size, shrink);
+    const { metadata, shape } = planSize(this.parts, size);
+    await this.store.resize(async (write) => {
+      const { parts, bat } = this;
+      const old = bat.shape;
+      let regions: Regions | undefined;
+      if (size > this.size) {
+        await this.clearTail();
+        await bat.clearBehind(Math.min(shape.entries, Math.floor(parts.regions.bat.length / 8)));
+        regions = await moveTable(parts, { old: old.entries, new: shape.entries }, this.places.end);
+        this.places.end += regions?.bat.length ?? 0;
+      }
+      await write(await sizeChanges(parts, size, regions));
+      this.parts = { ...parts, metadata, regions: regions ?? parts.regions };
+      this.shape = shape;
+      this.size = size;
+      if (shape.blocks < old.blocks) await this.freeBehind(shape.blocks);
+      this.bat = tableOf(this.parts, bat.pages, shape);
+      this.store.adopt(this.parts, this.bat);
+      if (metadata.leaveAllocated && !metadata.hasParent) await this.fillBehind(old.blocks);
+    });
+  }
+
   async readOpaque(bytes: Buffer, offset: number): Promise<void> {
     const { blockSize } = this.shape;
     for (let at = 0; at < bytes.length;) {
@@ -197,6 +222,45 @@ export class VhdxImage implements MappingDriver {
   allowWriting(end: number): void {
     this.places.reset(alignUp(Math.max(end, this.file.size), MIB));
     this.writable = true;
+  }
+
+  protected free(block: number): void {
+    const { state, offset } = this.bat;
+    this.bat.set(block, State.zero, 0);
+    if (state >= State.full) this.places.release(offset);
+  }
+
+  /** The last block behind the end of the disk. */
+  private async clearTail(): Promise<void> {
+    const { blockSize } = this.shape;
+    const from = this.size % blockSize;
+    if (from === 0) return;
+    const block = Math.floor(this.size / blockSize);
+    await this.see(block);
+    const { state, offset } = this.bat;
+    if (state >= State.full) await this.file.writeZeroes(offset + from, blockSize - from);
+  }
+
+  private async freeBehind(blocks: number): Promise<void> {
+    for (let block = blocks; block < this.bat.shape.blocks; block += 1) {
+      await this.see(block);
+      if (this.bat.state !== State.notPresent) this.free(block);
+    }
+  }
+
+  /** A fixed image has every block. */
+  private async fillBehind(blocks: number): Promise<void> {
+    const offsets = Array.from({ length: this.shape.blocks - blocks }, () => this.places.take());
+    if (this.file.size < this.places.end) await this.file.resize(this.places.end);
+    for (const [index, offset] of offsets.entries()) {
+      await this.see(blocks + index);
+      this.bat.set(blocks + index, State.full, offset);
+    }
+  }
+
+  /** Puts the entry of a block where `bat.state` and `bat.offset` tell it. */
+  private async see(block: number): Promise<void> {
+    while (!this.bat.read(block)) await this.bat.pages.load();
   }
 
   /** False, with the wish noted, before the first change. */
@@ -322,45 +386,10 @@ export class VhdxImage implements MappingDriver {
   }
 }
 
-/** Dynamic and differencing images: whole blocks can become zero by their state alone. */
-export class SparseVhdxImage extends VhdxImage {
-  tryZero(offset: number, length: number, mayUnmap: boolean): number | false {
-    return this.eachWhole(offset, length, (block) => {
-      const { state } = this.bat;
-      if (state >= State.full && !mayUnmap) return false;
-      if (state >= State.full || (state === State.notPresent && this.hasParent)) this.free(block);
-      return true;
-    });
-  }
-
-  tryDiscard(offset: number, length: number): number | false {
-    return this.eachWhole(offset, length, (block) => {
-      if (this.bat.state >= State.full) this.free(block);
-      return true;
-    });
-  }
-
-  private free(block: number): void {
-    const { state, offset } = this.bat;
-    this.bat.set(block, State.zero, 0);
-    if (state >= State.full) this.places.release(offset);
-  }
-
-  /** Visits the whole blocks from `offset` on while `visit` handles them; the bytes handled. */
-  private eachWhole(offset: number, length: number, visit: (block: number) => boolean): number | false {
-    const { allocationUnit: unit } = this.limits;
-    if (offset % unit !== 0) return 0;
-    const end = offset + length;
-    let at = offset;
-    while (at < end) {
-      const next = Math.min(at + unit, this.size);
-      if (next > end) break;
-      if (!this.bat.read(at / unit) || !this.mayBegin()) return at > offset ? at - offset : false;
-      if (!visit(at / unit)) break;
-      at = next;
-    }
-    return at - offset;
-  }
+function tableOf(parts: VhdxParts, pages: TablePages, shape: Shape): BlockTable {
+  const { file, overlay, regions, subject } = parts;
+  const fileSize = (): number => Math.max(overlay.size, file.size);
+  return new BlockTable(pages, shape, { offset: regions.bat.offset, subject, fileSize });
 }
 
 function allocationOf(place: Placement): Allocation | undefined {

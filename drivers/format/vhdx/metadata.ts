@@ -18,7 +18,7 @@ const USER = 1;
 /** A parent locator holds a few names: bounded. */
 const ITEM_MAX = MIB;
 /** "the virtual disk size ... MUST be at most 64 TB" */
-const DISK_MAX = 64 * 2 ** 40;
+export const DISK_MAX = 64 * 2 ** 40;
 
 export const Item = {
   fileParameters: 'caa16737-fa36-4d43-b3b6-33f0aa44e76b',
@@ -53,6 +53,8 @@ export interface Metadata {
   readonly leaveAllocated: boolean;
   readonly hasParent: boolean;
   readonly diskSize: number;
+  /** Where that stands, bytes from the start of the region. */
+  readonly diskSizeAt: number;
   readonly diskId: string | undefined;
   readonly logicalSectorSize: number;
   readonly physicalSectorSize: number | undefined;
@@ -85,6 +87,7 @@ export async function readMetadata(
     leaveAllocated: (flags & 1) !== 0,
     hasParent,
     diskSize: readU64LE(await item(Item.diskSize, 8), 0),
+    diskSizeAt: items.get(Item.diskSize)?.offset ?? 0,
     diskId: items.has(Item.diskId) ? readGuidMixed(await item(Item.diskId, 16), 0) : undefined,
     logicalSectorSize: (await item(Item.logicalSectorSize, 4)).readUInt32LE(0),
     physicalSectorSize: items.has(Item.physicalSectorSize)

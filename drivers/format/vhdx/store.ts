@@ -17,9 +17,9 @@ import type { VhdxParts } from './parts.ts';
 export class VhdxStore {
   /** The headers say that the file is being changed. */
   begun = false;
-  private readonly parts: VhdxParts;
+  private parts: VhdxParts;
   private readonly file: Child;
-  private readonly bat: BlockTable;
+  private bat: BlockTable;
   private readonly places: Places;
   private readonly log: LogWriter;
   private readonly serial = new Serial();
@@ -53,6 +53,30 @@ export class VhdxStore {
       await this.log.retire();
       this.begun = false;
     });
+  }
+
+  /** Runs with everything written back; what it gives to `write` reaches the file whole or not at all. */
+  async resize(
+    work: (write: (changes: readonly TableChange[]) => Promise<void>) => Promise<void>,
+  ): Promise<void> {
+    await this.begin();
+    await this.serial.run(async () => {
+      await this.writeBack();
+      await work(async (changes) => {
+        await this.writeBack();
+        try {
+          await this.log.write(changes);
+        } catch (error) {
+          this.failure = error;
+          throw error;
+        }
+      });
+    });
+  }
+
+  adopt(parts: VhdxParts, bat: BlockTable): void {
+    this.parts = parts;
+    this.bat = bat;
   }
 
   /** A sector bitmap block, all clear, for the chunk that holds `block`. */

@@ -11,13 +11,18 @@ const LONG_DIGITS = 32;
 export class ContentId {
   value: number;
   /** Byte of the file at which the descriptor starts. */
-  private readonly base: number;
-  private readonly short: DigitSpan | undefined;
-  private readonly long: DigitSpan | undefined;
+  readonly base: number;
+  private short: DigitSpan | undefined = undefined;
+  private long: DigitSpan | undefined = undefined;
 
   constructor(descriptor: Buffer, base: number, value: number) {
     this.base = base;
     this.value = value;
+    this.locate(descriptor);
+  }
+
+  /** Finds the identifiers in another text of the descriptor. */
+  locate(descriptor: Buffer): void {
     this.short = findDigits(descriptor, 'CID');
     const long = findDigits(descriptor, 'ddb.longContentID');
     this.long = long?.length === LONG_DIGITS ? long : undefined;

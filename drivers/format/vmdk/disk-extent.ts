@@ -23,6 +23,8 @@ export interface DiskExtent {
   prepareWriting(): Promise<() => void>;
   /** Leaves the file as it is left at close; it may be read, or written again, afterwards. */
   settle(): Promise<void>;
+  /** For the last extent of a disk: makes it so long, zeroes behind its end; answers what takes its place. */
+  resize?(length: number): Promise<DiskExtent>;
   flush(): Promise<void>;
   /** With nothing under way. */
   close(): Promise<void>;

@@ -10,12 +10,20 @@ export class ExtentFiles {
   /** A file that should be written can only be read. */
   lacksWriting = false;
   private readonly context: OpenContext<object>;
+  private readonly plans: readonly ExtentPlan[];
   private readonly written: ReadonlySet<string | undefined>;
   private readonly flat = new Map<string, Child>();
 
   constructor(context: OpenContext<object>, plans: readonly ExtentPlan[]) {
     this.context = context;
+    this.plans = plans;
     this.written = new Set(plans.filter(({ line }) => line.access === 'RW').map(({ line }) => line.filename));
+  }
+
+  /** Whether a file is that of one flat extent only. */
+  isAlone({ type, filename }: ExtentLine): boolean {
+    const files = ['FLAT', 'VMFS', 'VMFSTHIN'];
+    return files.includes(type) && this.plans.filter(({ line }) => line.filename === filename).length === 1;
   }
 
   async open(index: number, line: ExtentLine, filename: string): Promise<Child> {

@@ -12,6 +12,8 @@ export interface FlatParts {
   readonly gate: WriteGate;
   /** False for RDONLY extents. */
   readonly canWrite: boolean;
+  /** It is a file, and nothing else of the disk is in it. */
+  readonly ownsEnd: boolean;
   readonly description: ExtentDescription;
 }
 
@@ -20,10 +22,12 @@ export class FlatExtent implements DiskExtent {
   readonly length: number;
   readonly unit = 1;
   readonly description: ExtentDescription;
+  readonly resize?: (length: number) => Promise<DiskExtent>;
   private readonly parts: FlatParts;
 
   constructor(parts: FlatParts) {
     this.parts = parts;
+    if (parts.ownsEnd && parts.canWrite) this.resize = (length) => this.changeLength(length);
     this.length = parts.length;
     this.description = parts.description;
   }
@@ -66,6 +70,15 @@ export class FlatExtent implements DiskExtent {
 
   tryDiscard(_offset: number, length: number): number | false {
     return length;
+  }
+
+  private async changeLength(length: number): Promise<FlatExtent> {
+    const { file, offset } = this.parts;
+    const [end, wanted, size] = [offset + this.length, offset + length, file.size];
+    if (wanted > end && size > end) await file.writeZeroes(end, Math.min(size, wanted) - end);
+    if (wanted > size || size === end) await file.resize(wanted, wanted < size);
+    await file.flush();
+    return new FlatExtent({ ...this.parts, length });
   }
 
   flush(): Promise<void> {

@@ -4,11 +4,15 @@ import { BlockError } from '../../../src/block/errors.ts';
 import type { Extent, Placement } from '../../../src/block/extent.ts';
 import type { Limits } from '../../../src/block/limits.ts';
 import { limits } from '../../../src/block/limits.ts';
+import { requireShrink } from '../../../src/block/refuse.ts';
 import type { CommonOptions } from '../../../src/block/schema.ts';
 import type { DiskExtent, GrainClaim } from './disk-extent.ts';
 import type { ImageFacts } from './info.ts';
 import { describe } from './info.ts';
 import type { Need } from './need.ts';
+import { SECTOR } from './layout.ts';
+import { obstacleToLength, planDescriptor, refuseResize } from './resize.ts';
+import type { DescriptorPlace } from './resize.ts';
 import type { WriteGate } from './write-gate.ts';
 
 interface Piece {
@@ -19,6 +23,9 @@ interface Piece {
 }
 
 export interface ImageParts {
+  readonly subject: string;
+  /** Undefined for an extent that is shown alone. */
+  readonly descriptor: DescriptorPlace | undefined;
   readonly extents: readonly DiskExtent[];
   readonly need: Need;
   readonly facts: ImageFacts;
@@ -33,15 +40,15 @@ export interface ImageParts {
 export class VmdkImage implements MappingDriver {
   readonly family = 'mapping';
   readonly limits: Limits;
-  readonly size: number;
+  size: number;
   readOnly: boolean;
   /** Flat extents may be holes in their files. */
   readonly recurseStatus: boolean;
   /** Left out when no extent has anything to say: the core then zeroes and discards in the files, in large pieces. */
   readonly tryZero?: (offset: number, length: number, mayUnmap: boolean) => number | false;
   readonly tryDiscard?: (offset: number, length: number) => number | false;
-  readonly extents: readonly DiskExtent[];
-  private readonly pieces: readonly Piece[];
+  extents: readonly DiskExtent[];
+  private pieces: readonly Piece[];
   private readonly parts: ImageParts;
   private last: Piece;
 
@@ -136,6 +143,28 @@ export class VmdkImage implements MappingDriver {
 
   caches(): CacheCounters[] {
     return this.parts.caches();
+  }
+
+  async resize(size: number, shrink: boolean): Promise<void> {
+    const { subject, descriptor, gate, need, facts } = this.parts;
+    const extent = this.extents.at(-1);
+    if (size % SECTOR !== 0) refuseResize(subject, size, 'the size must be a multiple of 512', 'EINVAL');
+    if (extent === undefined || size === this.size) return;
+    requireShrink(subject, this.size, size, shrink);
+    const length = extent.length + size - this.size;
+    const why = obstacleToLength(extent, length, facts.createType);
+    if (why !== undefined) refuseResize(subject, size, why);
+    const last = { index: this.extents.length - 1, sectors: length / SECTOR, total: size / SECTOR };
+    while (!gate.tryPass()) await need.load();
+    await this.flush();
+    const text = descriptor && (await planDescriptor(descriptor, last, subject));
+    if (size < this.size) await text?.write();
+    const next = await extent.resize?.(length);
+    if (size > this.size) await text?.write();
+    this.extents = [...this.extents.slice(0, -1), next ?? extent];
+    this.pieces = lineUp(this.extents);
+    this.last = this.pieces[0] ?? this.last;
+    this.size = size;
   }
 
   info(): Promise<ImageInfo> {

@@ -70,7 +70,8 @@ async function openExtent(
   const filename = file.node.filename === '' ? line.filename : file.node.filename;
   const head = await readHead(file);
   if (!SPARSE_TYPES.has(line.type) && !(line.type === 'VMFSTHIN' && hasTables(head))) {
-    return openFlat({ file, line, filename, gate: shared.gate });
+    const ownsEnd = position.files.isAlone(line);
+    return openFlat({ file, line, filename, gate: shared.gate, ownsEnd });
   }
   if (!hasTables(head)) {
     const found = JSON.stringify(head.toString('latin1', 0, 4));
@@ -100,8 +101,9 @@ function openFlat(parts: {
   line: ExtentLine;
   filename: string;
   gate: SharedState['gate'];
+  ownsEnd: boolean;
 }): FlatExtent {
-  const { file, line, filename, gate } = parts;
+  const { file, line, filename, gate, ownsEnd } = parts;
   const offset = line.offset * SECTOR;
   const length = line.sectors * SECTOR;
   if (offset + length > file.size) {
@@ -109,5 +111,5 @@ function openFlat(parts: {
     refuseImage(filename, `it has ${file.size} bytes`, wanted);
   }
   const description = { filename, format: line.type };
-  return new FlatExtent({ file, offset, length, gate, canWrite: line.access === 'RW', description });
+  return new FlatExtent({ file, offset, length, gate, canWrite: line.access === 'RW', ownsEnd, description });
 }

@@ -70,7 +70,16 @@ export async function openSparse(request: SparseRequest): Promise<SparseExtent> 
   const writer = canWrite && request.writable ? await makeWriter() : undefined;
   const { subject, need } = shared;
   const parts = { file, subject, geometry, tables, need, length, description, compressed };
-  return new SparseExtent({ ...parts, makeWriter: canWrite ? makeWriter : undefined }, writer);
+  const again = async (wanted: number): Promise<SparseExtent> => {
+    const writable = extent.writer !== undefined;
+    return openSparse({ ...request, head: await readHead(file), length: wanted, writable });
+  };
+  const reopen = canWrite && geometry.format === 'sparse' ? again : undefined;
+  const extent = new SparseExtent(
+    { ...parts, makeWriter: canWrite ? makeWriter : undefined, reopen },
+    writer,
+  );
+  return extent;
 }
 
 async function openTables(request: SparseRequest, geometry: SparseGeometry): Promise<GrainTables> {

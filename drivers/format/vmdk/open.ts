@@ -24,12 +24,15 @@ interface Source {
   readonly descriptor: Descriptor;
   readonly contentId: ContentId | undefined;
   readonly plans: readonly ExtentPlan[];
+  /** Bytes that the descriptor may have, where it has a place of its own in the file. */
+  readonly room?: number;
 }
 
 export async function openVmdk(context: OpenContext<object>): Promise<MappingDriver> {
   const { subject, common } = context;
   const file = context.child('file');
-  const { descriptor, contentId, plans } = await readSource(context, file);
+  const source = await readSource(context, file);
+  const { descriptor, contentId, plans } = source;
   await openParent(context, descriptor);
   const need = new Need();
   const gate = new WriteGate(need, file, contentId);
@@ -51,7 +54,8 @@ export async function openVmdk(context: OpenContext<object>): Promise<MappingDri
   const facts = { createType, contentId, cid, parentCid, parentFileNameHint };
   const readOnly = obstacle !== undefined || lacksWriting;
   return new VmdkImage({
-    ...{ extents, need, facts, obstacle, gate },
+    ...{ subject, extents, need, facts, obstacle, gate },
+    descriptor: contentId && { file, at: contentId.base, room: source.room, contentId },
     readOnly: readOnly && !common.readOnly,
     caches: () => [shared.inflated.counters()],
   });
@@ -99,7 +103,8 @@ async function readEmbedded(context: OpenContext<object>, file: Child, head: Buf
   const bytes = await readAt(file, at, length);
   const descriptor = parseDescriptor(bytes, subject);
   const contentId = new ContentId(bytes, at, descriptor.cid);
-  return { descriptor, contentId, plans: embeddedPlans(descriptor, file, header.capacity, subject) };
+  const plans = embeddedPlans(descriptor, file, header.capacity, subject);
+  return { descriptor, contentId, plans, room: length };
 }
 
 /** The file that holds the descriptor is its first sparse extent, whatever it is called today. */

@@ -8,6 +8,7 @@ import type { SparseGeometry } from './geometry.ts';
 import { FIRST_PLACE } from './geometry.ts';
 import type { GrainTables } from './grain-tables.ts';
 import { placeOf } from './grain-tables.ts';
+import { growSparse } from './grow-sparse.ts';
 import type { GrainWriter } from './grain-writer.ts';
 import type { Need } from './need.ts';
 
@@ -23,6 +24,8 @@ export interface SparseParts {
   readonly makeWriter: (() => Promise<GrainWriter>) | undefined;
   /** Left out when grains are stored as they are. */
   readonly compressed: CompressedGrains | undefined;
+  /** Opens it once more, of another length; left out where that can't change. */
+  readonly reopen: ((length: number) => Promise<SparseExtent>) | undefined;
 }
 
 /** Grains found through a directory and tables: SPARSE, VMFSSPARSE and SESPARSE extents. */
@@ -35,6 +38,7 @@ export class SparseExtent implements DiskExtent {
   writer: GrainWriter | undefined;
   private readonly geometry: SparseGeometry;
   private readonly tables: GrainTables;
+  readonly resize?: (length: number) => Promise<DiskExtent>;
 
   constructor(parts: SparseParts, writer: GrainWriter | undefined) {
     this.parts = parts;
@@ -44,6 +48,8 @@ export class SparseExtent implements DiskExtent {
     this.length = parts.length;
     this.unit = parts.geometry.grainSize;
     this.description = parts.description;
+    const { reopen } = parts;
+    if (reopen !== undefined) this.resize = (length) => this.grow(length, reopen);
   }
 
   get canWrite(): boolean {
@@ -113,6 +119,46 @@ export class SparseExtent implements DiskExtent {
   async close(): Promise<void> {
     await this.parts.compressed?.close();
     await this.settle();
+  }
+
+  private async grow(
+    length: number,
+    reopen: (length: number) => Promise<SparseExtent>,
+  ): Promise<SparseExtent> {
+    const { file, geometry, tables, description } = this.parts;
+    await this.settle();
+    if (length > geometry.capacity) {
+      await this.clearBehind(geometry.capacity);
+      await this.settle();
+      const { writer } = this;
+      const uncertain = (isSo: boolean): void => {
+        this.writer = isSo ? undefined : writer;
+      };
+      await growSparse({ file, filename: description.filename, geometry, tables, uncertain }, length);
+    }
+    return reopen(length);
+  }
+
+  /** What the last table has behind the end of the disk must not become a part of it. */
+  private async clearBehind(end: number): Promise<void> {
+    const { grainSize, tableEntries } = this.geometry;
+    const { file, need } = this.parts;
+    const index = Math.floor(end / (grainSize * tableEntries));
+    if (end % (grainSize * tableEntries) === 0 || this.tables.isHole(index)) return;
+    let table = this.tables.tryGet(index);
+    for (; table === undefined; table = this.tables.tryGet(index)) await need.load();
+    const inGrain = end % grainSize;
+    const slot = Math.floor(end / grainSize) % tableEntries;
+    const value = table.entries[slot] ?? 0;
+    if (inGrain > 0 && value >= FIRST_PLACE) {
+      const place = placeOf(this.geometry.grainPlace, value) + inGrain;
+      await file.writeZeroes(place, grainSize - inGrain);
+      await file.flush();
+    }
+    const behind = table.entries.subarray(slot + (inGrain > 0 ? 1 : 0));
+    if (behind.every((entry) => entry === 0)) return;
+    while (this.writer?.tryRewrite(table) === false) await need.load();
+    behind.fill(0);
   }
 
   /** Neighbouring tables that are missing are one extent. */

@@ -1,6 +1,7 @@
 import type { Child } from '../../../src/block/child.ts';
 import { damaged, refuseImage } from '../../../src/block/refuse.ts';
 import { TablePages } from '../../../src/block/table-pages.ts';
+import { alignUp } from '../../../src/util/sizes.ts';
 import type { DynamicHeader } from './dynamic-header.ts';
 
 const SECTOR = 512;
@@ -10,6 +11,9 @@ const PER_PAGE = PAGE / ENTRY;
 const UNUSED = 0xffffffff;
 /** A table larger than this (64 MiB) is not looked through for places that overlap: such an image is only read. */
 const ENTRIES_MAX = 16 * 1024 * 1024;
+
+/** Footer copy and dynamic header come first. */
+const FIRST_PLACE = 1536;
 
 /** What `place` answers for a block without one. */
 export const NO_PLACE = -1;
@@ -64,7 +68,7 @@ export class BlockTable {
 
   /**
    * For an image that is to be written to: no two blocks overlap, and none covers the table. Throws EIO otherwise.
-   * Returns the byte behind the last block. `step` is the length of a block with its bitmap.
+   * Returns the byte behind the last block, and the table. `step` is the length of a block with its bitmap.
    */
   async check(step: number): Promise<number> {
     if (this.blocks > ENTRIES_MAX) {
@@ -76,18 +80,19 @@ export class BlockTable {
       );
     }
     const sectors = await this.usedSectors();
-    const tableEnd = this.header.table_offset + this.blocks * ENTRY;
-    let last = 0;
+    const { table_offset: table } = this.header;
+    const tableEnd = alignUp(table + this.blocks * ENTRY, SECTOR);
+    let last = Math.min(table, FIRST_PLACE);
     for (const sector of sectors.sort()) {
       const place = sector * SECTOR;
       const is = `a block begins at byte ${place}`;
       if (place < last)
         throw damaged(this.subject, is, `must be behind the one before it, which ends at ${last}`);
-      if (place < tableEnd)
-        throw damaged(this.subject, is, `must be behind the table, which ends at ${tableEnd}`);
+      if (place < tableEnd && place + step > table)
+        throw damaged(this.subject, is, `must not reach into the table, from ${table} to ${tableEnd}`);
       last = place + step;
     }
-    return last;
+    return Math.max(last, tableEnd);
   }
 
   private async usedSectors(): Promise<Uint32Array> {

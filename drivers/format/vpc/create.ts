@@ -8,7 +8,7 @@ import { parentGuid } from '../../../src/block/parent-guid.ts';
 import { bool, choice, optional, size, text } from '../../../src/block/schema.ts';
 import { NIL_GUID } from '../../../src/util/guid.ts';
 import { alignUp, isPowerOfTwo } from '../../../src/util/sizes.ts';
-import { geometryFor, roundUpToGeometry } from './disk-size.ts';
+import { CURRENT_SIZE_CREATOR, geometryFor, roundUpToGeometry, SIZE_MAX } from './disk-size.ts';
 import { encodeHeader, HEADER_COOKIE, HEADER_LENGTH } from './dynamic-header.ts';
 import { COOKIE, DiskType, encodeFooter, FOOTER_LENGTH, timestampNow } from './footer.ts';
 import type { Footer } from './footer.ts';
@@ -28,8 +28,6 @@ export const CREATE_OPTIONS = {
   'parent-uuid': optional(text('UUID of the parent; taken from it when left out')),
 };
 
-/** "A VHD can be at most 2040 GB". */
-const SIZE_MAX = 2040 * 2 ** 30;
 const LOCATOR_SPACE = 512;
 const PIECE = 1024 * 1024;
 
@@ -94,7 +92,7 @@ function makeFooter({ subformat, bytes, exact }: Shape): Footer {
     version: 0x00010000,
     data_offset: subformat === 'fixed' ? Number.NaN : FOOTER_LENGTH,
     timestamp: timestampNow(),
-    creator_app: exact ? 'qem2' : 'qemu',
+    creator_app: exact ? CURRENT_SIZE_CREATOR : 'qemu',
     creator_version: 0x00010000,
     creator_os: 'Wi2k',
     original_size: bytes,

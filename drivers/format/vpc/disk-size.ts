@@ -10,6 +10,12 @@ const CHS_MAX = MAX.cylinders * MAX.heads * MAX.sectors;
  */
 const CHS_CREATORS: readonly string[] = ['vpc ', 'vs  ', 'qemu'];
 
+/** What QEMU writes for "current_size counts". */
+export const CURRENT_SIZE_CREATOR = 'qem2';
+
+/** "A VHD can be at most 2040 GB". */
+export const SIZE_MAX = 2040 * 2 ** 30;
+
 export type SizeCalculation = 'chs' | 'current_size' | undefined;
 
 /** Bytes of the disk: by geometry or by current_size, as the program that made the image, or the user, wants it. */

@@ -11,12 +11,13 @@ import { diskSize } from './disk-size.ts';
 import { SectorBitmaps } from './bitmaps.ts';
 import { checkHeader, decodeHeader, HEADER_LENGTH } from './dynamic-header.ts';
 import type { DynamicHeader } from './dynamic-header.ts';
+import { DynamicImage } from './dynamic-image.ts';
 import { findFooter } from './find-footer.ts';
 import type { FoundFooter } from './find-footer.ts';
 import { FixedImage } from './fixed.ts';
 import { COOKIE, DiskType, FOOTER_LENGTH, isFooter } from './footer.ts';
 import type { Footer } from './footer.ts';
-import { DynamicImage, VpcImage } from './image.ts';
+import { VpcImage } from './image.ts';
 import { forWriting } from './parts.ts';
 import type { VpcParts } from './parts.ts';
 import { openParent } from './parent.ts';
@@ -67,11 +68,12 @@ function blockStep(file: Child, header: DynamicHeader): number {
 }
 
 function openFixed(
-  context: OpenContext<unknown>,
+  context: OpenContext<OptionsOf<typeof OPTIONS>>,
   { footer, tailAt }: FoundFooter,
   size: number,
 ): MappingDriver {
-  const { subject } = context;
+  const { subject, options } = context;
+  const { force_size_calc: sizeCalculation } = options;
   const file = context.child('file');
   const room = tailAt ?? 0;
   if (size > room)
@@ -80,7 +82,7 @@ function openFixed(
       `the disk has ${size} bytes`,
       `must be at most ${room}, what the file has in front of the footer`,
     );
-  return new FixedImage(file, footer, size);
+  return new FixedImage({ file, footer, subject, size, sizeCalculation });
 }
 
 async function readHeader(context: OpenContext<unknown>, footer: Footer): Promise<Buffer> {

@@ -19,6 +19,7 @@ import type { Extent, Placement } from '../../../src/block/extent.ts';
 import { limits } from '../../../src/block/limits.ts';
 import type { Limits } from '../../../src/block/limits.ts';
 import type { CommonOptions } from '../../../src/block/schema.ts';
+import { requireShrink } from '../../../src/block/refuse.ts';
 import { Places } from '../../../src/block/places.ts';
 import { mergeChanges } from '../../../src/block/table-pages.ts';
 import { bitRunEnd, bitAt } from '../../../src/util/bits.ts';
@@ -28,9 +29,11 @@ import { SectorBitmaps } from './bitmaps.ts';
 import type { BitmapChange } from './bitmaps.ts';
 import { BlockTable, NO_PLACE, PLACE_LIMIT } from './block-table.ts';
 import { DiskType, encodeFooter, FOOTER_LENGTH } from './footer.ts';
+import type { Footer } from './footer.ts';
 import { describe } from './info.ts';
 import { forWriting, refuseOtherSize } from './parts.ts';
 import type { VpcParts } from './parts.ts';
+import { lengthenTable, placeOf, resizedFooter, writeHeader } from './resize.ts';
 
 const SECTOR = 512;
 const MSB_FIRST = true;
@@ -47,8 +50,8 @@ interface Allocation {
 export class VpcImage implements MappingDriver {
   readonly family = 'mapping';
   readonly limits: Limits;
-  readonly size: number;
-  readonly table: BlockTable;
+  size: number;
+  table: BlockTable;
   protected readonly bitmaps: SectorBitmaps;
   protected readonly places: Places;
   private parts: VpcParts;
@@ -201,6 +204,20 @@ export class VpcImage implements MappingDriver {
     });
   }
 
+  resize(size: number, shrink: boolean): Promise<void> {
+    return this.serial.run(async () => {
+      requireShrink(this.parts.subject, this.size, size, shrink);
+      const footer = resizedFooter(this.parts.footer, size, this.parts);
+      await this.writeBack();
+      await this.settleFooter();
+      if (size > this.size) await this.growBlocks(Math.ceil(size / this.unit));
+      await this.sure(() => this.writeFooters(footer));
+      const old = this.size;
+      this.size = size;
+      if (size < old) await this.dropBlocks(Math.ceil(size / this.unit));
+    });
+  }
+
   info(): Promise<ImageInfo> {
     return Promise.resolve(describe(this.parts.footer, this.parts.header));
   }
@@ -208,6 +225,64 @@ export class VpcImage implements MappingDriver {
   /** Bytes of a block with its bitmap. */
   get blockStep(): number {
     return this.places.step;
+  }
+
+  protected free(block: number, place: number): void {
+    this.table.set(block, NO_PLACE);
+    this.bitmaps.drop(block);
+    this.places.release(place);
+  }
+
+  /** What becomes part of the disk reads as zeroes, whatever its blocks have there. */
+  private async growBlocks(blocks: number): Promise<void> {
+    const { file, table, unit } = this;
+    const { header, footer, subject } = this.parts;
+    const last = Math.floor(this.size / unit);
+    for (let block = last; block < table.blocks; block += 1) {
+      const place = await placeOf(table, block);
+      const from = block === last ? this.size % unit : 0;
+      if (place !== NO_PLACE) await file.writeZeroes(place + this.bitmaps.length + from, unit - from);
+    }
+    if (blocks <= table.blocks) return;
+    const image = { file, header, footer, subject };
+    const made = await lengthenTable(image, table, { blocks, footerAt: this.footerAt });
+    await this.sure(() => writeHeader(file, made.header, footer.data_offset));
+    this.parts = { ...this.parts, header: made.header };
+    this.table = new BlockTable(file, made.header, subject);
+    if (made.footerAt === this.footerAt) return;
+    this.footerAt = made.footerAt;
+    this.settledAt = made.footerAt;
+    this.places.end = made.footerAt;
+    this.freshFrom = Math.max(file.size, made.footerAt);
+  }
+
+  /** What decides which table and size count: when it fails nobody knows which, and nothing more is written back. */
+  private async sure(change: () => Promise<void>): Promise<void> {
+    try {
+      await change();
+    } catch (error) {
+      this.failure = error;
+      throw error;
+    }
+  }
+
+  /** That at the end, then the copy: one of them is good at all times. */
+  private async writeFooters(footer: Footer): Promise<void> {
+    const bytes = encodeFooter(footer);
+    await this.file.write(bytes, this.footerAt);
+    await this.file.flush();
+    await this.file.write(bytes, 0);
+    await this.file.flush();
+    this.parts = { ...this.parts, footer };
+  }
+
+  private async dropBlocks(first: number): Promise<void> {
+    for (let block = first; block < this.table.blocks; block += 1) {
+      if (this.table.pages.isFull) await this.writeBack();
+      const place = await placeOf(this.table, block);
+      if (place !== NO_PLACE) this.free(block, place);
+    }
+    await this.writeBack();
   }
 
   private mapNothing(block: number, offset: number, max: number, out: Extent): true {
@@ -308,51 +383,6 @@ export class VpcImage implements MappingDriver {
     await this.file.resize(this.footerAt + FOOTER_LENGTH, true);
     await this.file.flush();
     this.settledAt = this.footerAt;
-  }
-}
-
-/** A dynamic image: blocks that are not needed any more go back to reading as zeroes. */
-export class DynamicImage extends VpcImage {
-  tryZero(offset: number, length: number, mayUnmap: boolean): number | false {
-    return this.eachWhole(offset, length, (block, place) => {
-      if (place === NO_PLACE) return true;
-      if (mayUnmap) this.free(block, place);
-      return mayUnmap;
-    });
-  }
-
-  tryDiscard(offset: number, length: number): number | false {
-    return this.eachWhole(offset, length, (block, place) => {
-      if (place !== NO_PLACE) this.free(block, place);
-      return true;
-    });
-  }
-
-  private free(block: number, place: number): void {
-    this.table.set(block, NO_PLACE);
-    this.bitmaps.drop(block);
-    this.places.release(place);
-  }
-
-  /** Visits the whole blocks from `offset` on while `visit` handles them; the bytes handled. */
-  private eachWhole(
-    offset: number,
-    length: number,
-    visit: (block: number, place: number) => boolean,
-  ): number | false {
-    const { allocationUnit: unit } = this.limits;
-    if (offset % unit !== 0) return 0;
-    const end = offset + length;
-    let at = offset;
-    while (at < end) {
-      const next = Math.min(at + unit, this.size);
-      const block = at / unit;
-      const place = this.table.place(block);
-      if (place === undefined) return at > offset ? at - offset : false;
-      if (next > end || !visit(block, place)) break;
-      at = next;
-    }
-    return at - offset;
   }
 }
 
