@@ -6,6 +6,9 @@ function nodeIsTooOld(): boolean {
   return major < NEEDED[0] || (major === NEEDED[0] && minor < NEEDED[1]);
 }
 
+// Else Node would open its debugger for it; commands that take long tell how far they are (cli/progress.ts).
+process.on('SIGUSR1', () => undefined);
+
 async function main(argv: readonly string[]): Promise<number> {
   const { run } = await import('./cli/run.ts');
   return run(argv);

@@ -21,7 +21,7 @@ export async function amendImage(
       const name = backing ?? (await impl.info?.())?.backingFilename;
       await graph.change([node], () => impl.changeBacking?.(name === '' ? undefined : name, format));
     }
-    const progress = new Progress('amend');
+    const progress = new Progress('amend', 'steps');
     try {
       await graph.change([node], () =>
         impl.amend?.(others, (done, total) => {

@@ -2,6 +2,7 @@ import { bool, optional, text } from '../block/schema.ts';
 import { defineCommand, UsageError } from './command.ts';
 import { IMAGE_ARGUMENT, IMAGE_OPTIONS } from './image-arguments.ts';
 import { parseKeyValues } from './key-values.ts';
+import { PROGRESS_OPTION } from './progress-option.ts';
 
 export const amendCommand = defineCommand({
   name: 'amend',
@@ -14,6 +15,7 @@ export const amendCommand = defineCommand({
   options: {
     ...IMAGE_OPTIONS,
     options: { schema: optional(text('Options of the format: key=value,...')), value: 'list', short: 'o' },
+    ...PROGRESS_OPTION,
     json: { schema: optional(bool('Print errors as JSON'), false) },
   },
   examples: [{ command: 'blockfuse amend -o compat=1.1 disk.qcow2', text: 'From version 2 to version 3' }],

@@ -34,7 +34,7 @@ export async function checkImage(
     if (node.driver.check === undefined) {
       return { supported: false, result: NOTHING, json: { filename: image, format, 'check-errors': 0 } };
     }
-    const progress = new Progress('check');
+    const progress = new Progress('check', 'steps');
     try {
       const result = await node.driver.check(node.impl, {
         repair,

@@ -2,6 +2,7 @@ import { bool, choice, optional } from '../block/schema.ts';
 import { defineCommand } from './command.ts';
 import { IMAGE_ARGUMENT, IMAGE_OPTIONS } from './image-arguments.ts';
 import { print, printJson } from './output.ts';
+import { PROGRESS_OPTION } from './progress-option.ts';
 
 export const checkCommand = defineCommand({
   name: 'check',
@@ -18,6 +19,7 @@ export const checkCommand = defineCommand({
       value: 'what',
       short: 'r',
     },
+    ...PROGRESS_OPTION,
     json: { schema: optional(bool('Print JSON, in the shape of "qemu-img check --output=json"'), false) },
   },
   examples: [

@@ -2,6 +2,7 @@ import { bool, optional, text } from '../block/schema.ts';
 import { defineCommand } from './command.ts';
 import { IMAGE_ARGUMENT, IMAGE_OPTIONS } from './image-arguments.ts';
 import { print, printJson } from './output.ts';
+import { PROGRESS_OPTION } from './progress-option.ts';
 
 export const commitCommand = defineCommand({
   name: 'commit',
@@ -19,6 +20,7 @@ export const commitCommand = defineCommand({
       short: 'b',
     },
     keep: { schema: optional(bool('Leave the overlay as it is'), false), short: 'd' },
+    ...PROGRESS_OPTION,
     json: { schema: optional(bool('Print what was written to as JSON'), false) },
   },
   examples: [{ command: 'blockfuse commit top.qcow2', text: 'Into its backing file' }],

@@ -2,6 +2,7 @@ import { bool, optional, text } from '../block/schema.ts';
 import { defineCommand } from './command.ts';
 import { IMAGE_OPTIONS } from './image-arguments.ts';
 import { complainOf, print, printJson } from './output.ts';
+import { PROGRESS_OPTION } from './progress-option.ts';
 
 export const compareCommand = defineCommand({
   name: 'compare',
@@ -15,6 +16,7 @@ export const compareCommand = defineCommand({
     ...IMAGE_OPTIONS,
     'other-format': { schema: optional(text('Format of the other image')), value: 'name', short: 'F' },
     strict: { schema: optional(bool('Different sizes are a difference'), false), short: 's' },
+    ...PROGRESS_OPTION,
     json: { schema: optional(bool('Print JSON'), false) },
   },
   examples: [{ command: 'blockfuse compare disk.vmdk disk.qcow2', text: 'Compare what two images read as' }],

@@ -8,10 +8,10 @@ import { keepContent } from '../jobs/rebase.ts';
 import { copyDisk } from '../jobs/copy.ts';
 import { copySequentially } from '../jobs/copy-sequential.ts';
 import type { JobControl } from '../jobs/segments.ts';
-import { createImage, createSequential } from './create-image.ts';
+import { createSequential, createShown } from './create-image.ts';
 import type { NewImage } from './create-image.ts';
 import type { ImageValues } from './image-arguments.ts';
-import { Progress } from './progress.ts';
+import { withProgress } from './progress.ts';
 import { doorTo, openForCommand, withGraph } from './with-graph.ts';
 
 const CHUNK = 1024 * 1024;
@@ -41,7 +41,7 @@ export async function convertImage(
     if (!options['no-create']) {
       const image = newImage(target, size, options);
       if (await createSequential(graph, image, (writer) => copyInOrder(source.child, writer))) return made;
-      await createImage(graph, image);
+      await createShown(graph, image);
     }
     const into = await openTarget(graph, target, options);
     if (into.size < size) {
@@ -67,7 +67,7 @@ function newImage(target: string, size: number, options: ConvertOptions): NewIma
 
 /** What is left of a failed one lacks its end, so that nothing takes it for an image. */
 async function copyInOrder(source: Child, writer: SequentialWriter): Promise<void> {
-  await withProgress((control) => copySequentially(source, writer, control));
+  await shown((control) => copySequentially(source, writer, control));
 }
 
 async function openTarget(graph: Graph, target: string, options: ConvertOptions): Promise<Child> {
@@ -92,7 +92,7 @@ function keyNames(given: ConvertOptions['createOptions']): Record<string, unknow
 }
 
 async function copy(source: Child, into: Child, options: ConvertOptions): Promise<void> {
-  await withProgress(async (control) => {
+  await shown(async (control) => {
     if (options.backing !== undefined) {
       await keepContent(into, source, into.node.cow, control);
       return;
@@ -104,16 +104,8 @@ async function copy(source: Child, into: Child, options: ConvertOptions): Promis
   });
 }
 
-async function withProgress(run: (control: JobControl) => Promise<void>): Promise<void> {
-  const progress = new Progress('convert');
-  const update = (done: number, total: number): void => {
-    progress.update(done, total);
-  };
-  try {
-    await run({ progress: update });
-  } finally {
-    progress.end();
-  }
+async function shown(run: (control: JobControl) => Promise<void>): Promise<void> {
+  await withProgress('convert', (progress) => run({ progress }));
 }
 
 /** Each cluster is written once, as a whole. */

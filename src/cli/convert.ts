@@ -3,6 +3,7 @@ import { defineCommand } from './command.ts';
 import { IMAGE_ARGUMENT, IMAGE_OPTIONS } from './image-arguments.ts';
 import { parseKeyValues } from './key-values.ts';
 import { printJson } from './output.ts';
+import { PROGRESS_OPTION } from './progress-option.ts';
 
 export const convertCommand = defineCommand({
   name: 'convert',
@@ -33,6 +34,7 @@ export const convertCommand = defineCommand({
     'target-is-zero': {
       schema: optional(bool('The existing target reads as zeroes: leave out zeroes'), false),
     },
+    ...PROGRESS_OPTION,
     json: { schema: optional(bool('Print what was made as JSON'), false) },
   },
   examples: [

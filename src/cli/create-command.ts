@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { BlockError } from '../block/errors.ts';
 import type { Graph } from '../block/graph.ts';
-import { createImage, createSequential } from './create-image.ts';
+import { createShown, createSequential } from './create-image.ts';
 import type { ImageValues } from './image-arguments.ts';
 import { complain } from './output.ts';
 import { withGraph } from './with-graph.ts';
@@ -33,7 +33,7 @@ export async function createNewImage(
     if (await createSequential(graph, image, (writer) => writer.finish())) {
       const how = `it is written front to back, once: "blockfuse convert -O ${request.format} -o ..." makes one with content`;
       complain(`warning: "${request.image}" is complete and empty, and can only be read; ${how}`);
-    } else await createImage(graph, image);
+    } else await createShown(graph, image);
     return { filename: request.image, format: request.format, 'virtual-size': size };
   });
 }

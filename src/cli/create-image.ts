@@ -7,6 +7,7 @@ import type { Graph } from '../block/graph.ts';
 import { expandDotted, takeDeclared } from '../block/options.ts';
 import type { OptionsTree } from '../block/options.ts';
 import { createFile, fileKind } from '../sys/file.ts';
+import { watchProgress } from './progress.ts';
 import { doorTo } from './with-graph.ts';
 
 export interface NewImage {
@@ -19,11 +20,35 @@ export interface NewImage {
 
 type Context = CreateContext<Readonly<Record<string, unknown>>>;
 
-/** Creates the file (replacing one of that name) and the format's structures in it. Everything is closed and flushed. */
-export async function createImage(graph: Graph, image: NewImage): Promise<void> {
-  await withNewFiles(graph, image, async (driver, context) => {
+/**
+ * Creates the file (replacing one of that name) and the format's structures in it. Everything is closed and flushed.
+ * @param opened told of each file that is made
+ */
+export async function createImage(
+  graph: Graph,
+  image: NewImage,
+  opened?: (file: Child) => void,
+): Promise<void> {
+  const create = async (driver: Driver, context: Context): Promise<void> => {
     await driver.create?.(context);
+  };
+  await withNewFiles(graph, image, create, opened);
+}
+
+/** The same, telling how much of what may be preallocated is written. */
+export async function createShown(graph: Graph, image: NewImage): Promise<void> {
+  const { preallocation = 'off' } = expandDotted(image.options);
+  if (preallocation === 'off') return createImage(graph, image);
+  const files: Child[] = [];
+  const look = (): { done: number; total: number } => ({
+    done: files.reduce((sum, { node }) => sum + node.counters.writtenBytes, 0),
+    total: image.size,
   });
+  return watchProgress('create', look, () =>
+    createImage(graph, image, (file) => {
+      files.push(file);
+    }),
+  );
 }
 
 /**
@@ -47,6 +72,7 @@ async function withNewFiles<Result>(
   graph: Graph,
   image: NewImage,
   use: (driver: Driver, context: Context) => Promise<Result>,
+  opened?: (file: Child) => void,
 ): Promise<Result> {
   const driver = creator(graph, image.format);
   const options = createOptions(driver, image);
@@ -57,6 +83,7 @@ async function withNewFiles<Result>(
     const driverName = graph.setup.protocolFor?.(filename) ?? 'file';
     const child = doorTo(graph, await graph.open({ driver: driverName, filename, discard: 'unmap' }), true);
     files.push(child);
+    opened?.(child);
     // Not before it is locked: it may be the source, or in use by somebody else.
     if (kind === 'regular') await child.resize(0, true);
     return child;

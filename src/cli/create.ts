@@ -4,6 +4,7 @@ import { defineCommand, UsageError } from './command.ts';
 import { IMAGE_OPTIONS } from './image-arguments.ts';
 import { printJson } from './output.ts';
 import { parseKeyValues } from './key-values.ts';
+import { PROGRESS_OPTION } from './progress-option.ts';
 import { SECRET_OPTIONS } from './secrets.ts';
 
 export const createCommand = defineCommand({
@@ -28,6 +29,7 @@ export const createCommand = defineCommand({
     options: { schema: optional(text('Options of the format: key=value,...')), value: 'list', short: 'o' },
     follow: IMAGE_OPTIONS.follow,
     ...SECRET_OPTIONS,
+    ...PROGRESS_OPTION,
     json: { schema: optional(bool('Print what was made as JSON'), false) },
   },
   examples: [

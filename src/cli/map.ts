@@ -2,6 +2,7 @@ import { bool, optional, text } from '../block/schema.ts';
 import { defineCommand, UsageError } from './command.ts';
 import { IMAGE_ARGUMENT, IMAGE_OPTIONS } from './image-arguments.ts';
 import { print } from './output.ts';
+import { PROGRESS_OPTION } from './progress-option.ts';
 import { renderMapEntry, renderMapRow, MAP_HEADING } from './render-map.ts';
 import type { OpenImage } from './with-image.ts';
 
@@ -17,6 +18,7 @@ export const mapCommand = defineCommand({
   arguments: [IMAGE_ARGUMENT],
   options: {
     ...IMAGE_OPTIONS,
+    ...PROGRESS_OPTION,
     json: { schema: optional(bool('Print JSON, every range'), false) },
     svg: { schema: optional(bool('Draw a picture'), false) },
     html: { schema: optional(bool('Draw a page with the picture and its numbers'), false) },

@@ -3,6 +3,7 @@ import { BlockError } from '../block/errors.ts';
 import { takeDeclared } from '../block/options.ts';
 import { dataUnits } from '../jobs/data-units.ts';
 import type { ImageValues } from './image-arguments.ts';
+import { withProgress } from './progress.ts';
 import { openForCommand, withGraph } from './with-graph.ts';
 
 export interface MeasureOptions extends ImageValues {
@@ -31,7 +32,9 @@ export async function measureImage(
       return measure({ options: known, size: options.size ?? 0, dataBytes: () => Promise.resolve(0) });
     const view = options.snapshot === undefined ? {} : { snapshot: options.snapshot };
     const { child } = await openForCommand(graph, image, options, { writable: false, options: view });
-    return measure({ options: known, size: child.size, dataBytes: (unit) => dataUnits(child, unit) });
+    const dataBytes = (unit: number): Promise<number> =>
+      withProgress('measure', (progress) => dataUnits(child, unit, { progress }));
+    return measure({ options: known, size: child.size, dataBytes });
   });
 }
 

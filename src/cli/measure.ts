@@ -3,6 +3,7 @@ import { defineCommand, UsageError } from './command.ts';
 import { IMAGE_OPTIONS } from './image-arguments.ts';
 import { parseKeyValues } from './key-values.ts';
 import { print, printJson } from './output.ts';
+import { PROGRESS_OPTION } from './progress-option.ts';
 
 export const measureCommand = defineCommand({
   name: 'measure',
@@ -22,6 +23,7 @@ export const measureCommand = defineCommand({
     },
     size: { schema: optional(size('Size of an empty disk, instead of an image')), value: 'bytes' },
     snapshot: { schema: optional(text('Internal snapshot to measure')), value: 'name', short: 'l' },
+    ...PROGRESS_OPTION,
     json: {
       schema: optional(bool('Print JSON, in the shape of "qemu-img measure --output=json"'), false),
     },

@@ -14,6 +14,15 @@ export function printJson(value: unknown): void {
 export const Severity = { error: 3, warning: 4, debug: 7 } as const;
 type SeverityNumber = (typeof Severity)[keyof typeof Severity];
 
+let hasStatus = false;
+
+/** Shows a line on the terminal that the next one takes the place of; undefined takes it away. Messages come before it. */
+export function setStatusLine(text: string | undefined): void {
+  if (text !== undefined) process.stderr.write(`\r${text}\x1b[K`);
+  else if (hasStatus) process.stderr.write('\r\x1b[K');
+  hasStatus = text !== undefined;
+}
+
 let addToLog: ((text: string) => void) | undefined;
 
 /** From now on messages go to a log, each line with the time; `add` takes whole lines. */
@@ -27,6 +36,7 @@ export function complain(message: string): void {
 }
 
 export function tell(message: string, severity: SeverityNumber): void {
+  setStatusLine(undefined);
   if (addToLog !== undefined) {
     addToLog(`${new Date().toISOString()} blockfuse[${process.pid}]: ${message}\n`);
   } else if (errorsGoToJournal()) {
@@ -45,5 +55,6 @@ export function complainOf(error: unknown, json: boolean): void {
   const message = error instanceof Error ? error.message : String(error);
   if (!json) return complain(message);
   const context = error instanceof Error && 'context' in error ? { context: error.context } : {};
+  setStatusLine(undefined);
   process.stderr.write(`${JSON.stringify({ error: { code: errnoOf(error), message, ...context } })}\n`);
 }

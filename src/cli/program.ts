@@ -100,6 +100,9 @@ async function runCommand(
       Array.isArray(parsed['o']) ? parsed['o'].map(String) : [],
     );
     const options = readOptions(command, { ...parsed, ...fuseStyle.values });
+    const { progress } = options;
+    if (progress === 'auto' || progress === 'on' || progress === 'off')
+      (await import('./progress.ts')).prepareProgress(progress);
     const texts = given.filter((value) => typeof value === 'string');
     return await command.run({ arguments: texts, options, mountWords: fuseStyle.words });
   } catch (error) {

@@ -1,6 +1,7 @@
 import { bool, optional, text } from '../block/schema.ts';
 import { defineCommand, UsageError } from './command.ts';
 import { IMAGE_ARGUMENT, IMAGE_OPTIONS } from './image-arguments.ts';
+import { PROGRESS_OPTION } from './progress-option.ts';
 
 export const rebaseCommand = defineCommand({
   name: 'rebase',
@@ -19,6 +20,7 @@ export const rebaseCommand = defineCommand({
     },
     'backing-format': { schema: optional(text('Format of that file')), value: 'name', short: 'F' },
     unsafe: { schema: optional(bool('Only change the name'), false), short: 'u' },
+    ...PROGRESS_OPTION,
     json: { schema: optional(bool('Print errors as JSON'), false) },
   },
   examples: [

@@ -4,6 +4,7 @@ import { bool, optional, size } from '../block/schema.ts';
 import { defineCommand, UsageError } from './command.ts';
 import { IMAGE_ARGUMENT, IMAGE_OPTIONS } from './image-arguments.ts';
 import { print } from './output.ts';
+import { PROGRESS_OPTION } from './progress-option.ts';
 
 export const resizeCommand = defineCommand({
   name: 'resize',
@@ -14,11 +15,13 @@ export const resizeCommand = defineCommand({
   arguments: [IMAGE_ARGUMENT, { name: 'size', summary: 'New size, or +size and -size for a change' }],
   options: {
     ...IMAGE_OPTIONS,
+    ...PROGRESS_OPTION,
     shrink: { schema: optional(bool('Allow the disk to get smaller'), false) },
   },
   examples: [{ command: 'blockfuse resize disk.qcow2 +10G', text: 'Ten GiB more' }],
   run: async ({ arguments: [image = '', wanted = ''], options }) => {
     const { openForCommand, withGraph } = await import('./with-graph.ts');
+    const { watchProgress } = await import('./progress.ts');
     return withGraph(options, async (graph) => {
       const { child } = await openForCommand(graph, image, options, { writable: true });
       const target = newSize(wanted, child.size);
@@ -26,8 +29,10 @@ export const resizeCommand = defineCommand({
         const text = `it has ${child.size} bytes, ${target} would cut off data; say --shrink if that is meant`;
         throw new BlockError('EINVAL', `Cannot resize "${image}": ${text}`);
       }
-      await child.resize(target, options.shrink);
-      await child.flush();
+      await watchProgress('resize', undefined, async () => {
+        await child.resize(target, options.shrink);
+        await child.flush();
+      });
       print(`Image resized to ${child.size} bytes.`);
       return 0;
     });
