@@ -213,6 +213,8 @@ export class Qcow2Disk implements MappingDriver {
     try {
       await this.settle();
     } finally {
+      // When a flush failed holes may still be made: in a file that is about to be closed.
+      await this.writer?.release.idle();
       this.parts.wipe();
     }
   }
