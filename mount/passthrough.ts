@@ -57,7 +57,9 @@ export class Passthrough {
     return this.states.has(file);
   }
 
+  /** Not while the export is drained: what is found then is the graph before a change that is under way. */
   private register(file: BlockFile): number {
+    if (file.export.isDrained) return 0;
     const host = file.passthroughFile();
     if (host === undefined) return 0;
     try {

@@ -302,3 +302,18 @@ test('Passthrough: all opens of a disk agree until the last is closed', (t) => {
   t.deepEqual(closed, [1]);
   t.is(passthrough.open(file), 0);
 });
+
+test('Passthrough: a disk that is opened while the graph below it changes is not passed through', (t) => {
+  const passthrough = new Passthrough({ openBacking: () => 1, closeBacking: () => undefined });
+  passthrough.enabled = true;
+  const target = newExport();
+  const host = { fd: 3, mtime: () => ({ sec: 1, nsec: 0 }) };
+  const file = new BlockFile({ export: target, passthrough: () => host });
+  target.drainBegin();
+  t.is(passthrough.open(file), 0);
+  target.drainEnd();
+  t.is(passthrough.open(file), 0, 'stays as it is while one is open');
+  passthrough.release(file);
+  passthrough.release(file);
+  t.is(passthrough.open(file), 1);
+});

@@ -129,11 +129,11 @@ export class DiskExport {
   }
 
   private async drained(): Promise<void> {
+    await this.fuse.drained();
     if (this.place?.mounted?.isPassed(this.file) === true) {
       const text = `${this.fuse.label} is open and the kernel does its I/O past this server, close the file first`;
       throw new BlockError('EBUSY', `Cannot change what is below node "${this.node.name}": ${text}`);
     }
-    await this.fuse.drained();
   }
 
   /** Others who are let in see the file with the mode of the image; alone, the owner of the mount has it. */
