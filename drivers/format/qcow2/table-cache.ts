@@ -32,6 +32,8 @@ export class CachedTable {
 
 /** A bounded set of tables by number; the least recently used clean ones go first. Dirty ones are never dropped. */
 export class TableCache {
+  /** Changes when tables were given up whose places may hold others now: what was read before is not to be inserted. */
+  epoch = 0;
   private readonly tables = new Map<number, CachedTable>();
   private readonly dirtyTables = new Set<CachedTable>();
   private readonly capacity: number;
@@ -135,6 +137,7 @@ export class TableCache {
 
   /** Drops a table though it may be dirty: what it describes is gone. Not while a writeback runs. */
   forget(key: number): void {
+    this.epoch += 1;
     const table = this.tables.get(key);
     if (table === undefined) return;
     this.dirtyTables.delete(table);
@@ -143,6 +146,7 @@ export class TableCache {
 
   /** Forgets everything; only when nothing is dirty or pinned. */
   clear(): void {
+    this.epoch += 1;
     this.tables.clear();
     this.dirtyTables.clear();
     this.last = undefined;

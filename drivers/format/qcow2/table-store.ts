@@ -72,8 +72,9 @@ export class TableStore {
   }
 
   private async read(key: number): Promise<void> {
+    const { epoch } = this.cache;
     const bytes = Buffer.allocUnsafeSlow(this.parts.tableSize);
     await this.parts.file.read(bytes, this.parts.place(key));
-    if (this.cache.find(key) === undefined) this.cache.insert(key, bytes);
+    if (this.cache.epoch === epoch && this.cache.find(key) === undefined) this.cache.insert(key, bytes);
   }
 }
