@@ -121,8 +121,9 @@ export class Child {
   }
 
   /** What the whole chain has at `offset`. */
-  status(offset: number, max: number, out: BlockStatus): Promise<void> {
-    return this.node.status(offset, max, out);
+  async status(offset: number, max: number, out: BlockStatus): Promise<void> {
+    if (this.holds !== 0) await this.released();
+    await this.node.status(offset, max, out);
   }
 
   /** For drained sections only: requests wait from now on. Calls are counted. */

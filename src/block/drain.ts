@@ -1,5 +1,14 @@
 import type { Child } from './child.ts';
 import type { Node } from './node.ts';
+import { reaches } from './rewire.ts';
+
+interface Section {
+  readonly nodes: readonly Node[];
+  /** Doors that were made meanwhile. */
+  readonly late: Child[];
+}
+
+const sections = new Set<Section>();
 
 /**
  * A section in which no request is under way above `nodes`, so that the graph may change under its users:
@@ -10,10 +19,12 @@ import type { Node } from './node.ts';
  *
  * Roots without hooks are held at their door (child.ts). Drivers that make requests wait on purpose let them go meanwhile.
  */
-export async function withDrained<T>(nodes: Iterable<Node>, run: () => T | Promise<T>): Promise<T> {
+export async function withDrained<T>(nodes: readonly Node[], run: () => T | Promise<T>): Promise<T> {
+  const section: Section = { nodes, late: [] };
   const edges = new Set<Child>();
   const seen = new Set<Node>();
   for (const node of nodes) collect(node, edges, seen);
+  sections.add(section);
   for (const edge of edges) begin(edge);
   for (const node of seen) node.impl.drainBegin?.();
   try {
@@ -21,9 +32,26 @@ export async function withDrained<T>(nodes: Iterable<Node>, run: () => T | Promi
     await allIdle(seen);
     return await run();
   } finally {
+    sections.delete(section);
     for (const node of seen) node.impl.drainEnd?.();
     for (const edge of edges) end(edge);
+    for (const edge of section.late) endLate(edge);
   }
+}
+
+/** A door that is made while a section is under way below it: its requests wait from the first one on. */
+export function holdIfDrained(edge: Child): void {
+  for (const { nodes, late } of sections) {
+    if (!nodes.some((node) => reaches(edge.node, node))) continue;
+    edge.parent.drainBegin?.();
+    edge.hold();
+    late.push(edge);
+  }
+}
+
+function endLate(edge: Child): void {
+  edge.unhold();
+  edge.parent.drainEnd?.();
 }
 
 /** Everything from `node` up, and the doors of those outside. */

@@ -2,7 +2,7 @@ import type { ChildParent } from './child.ts';
 import { Child } from './child.ts';
 import type { DirtyBitmap } from './dirty-bitmap.ts';
 import type { Driver } from './driver.ts';
-import { withDrained } from './drain.ts';
+import { holdIfDrained, withDrained } from './drain.ts';
 import { BlockError } from './errors.ts';
 import { nodesToRetry } from './allow-writing.ts';
 import type { Gate } from './gate.ts';
@@ -188,6 +188,7 @@ export class Graph {
     const pair = { used: request.used ?? 0, shared: request.shared ?? ALL_PERMISSIONS };
     const child = this.attach(node, { name: request.name, parent, roles: Role.primary }, pair);
     this.roots.add(child);
+    holdIfDrained(child);
     return child;
   }
 

@@ -34,7 +34,9 @@ export type ReadSectors = (offset: number, length: number) => Promise<Buffer>;
 export const SECTOR_SIZES = [512, 4096] as const;
 
 /** The partition table of a disk, GPT before MBR; undefined when it has none. Never trusts a number of it. */
-export async function readPartitionTable(disk: Child): Promise<PartitionTable | undefined> {
+export async function readPartitionTable(
+  disk: Pick<Child, 'size' | 'read'>,
+): Promise<PartitionTable | undefined> {
   const read: ReadSectors = async (offset, length) => {
     const bytes = Buffer.alloc(Math.max(0, Math.min(length, disk.size - offset)));
     if (bytes.length > 0) await disk.read(bytes, offset);

@@ -103,6 +103,8 @@ export class DiskExport {
       errors.push(error);
     };
     await this.views.close().catch(note);
+    // A detached mount may have requests under way, of several steps each: none may come after the flush.
+    await this.fuse.drained();
     await this.child.flush().catch(note);
     await this.graph.detach(this.child).catch(note);
     if (errors.length > 0) throw errors[0];

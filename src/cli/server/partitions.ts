@@ -75,6 +75,7 @@ export class PartitionFolder implements DirectorySource {
     const errors: unknown[] = [];
     for (const { child, target } of this.opened.splice(0)) {
       target.detach();
+      await target.drained();
       const { name } = child.node;
       await graph.detach(child).catch((error: unknown) => errors.push(error));
       await graph.remove(name).catch((error: unknown) => errors.push(error));
@@ -99,10 +100,11 @@ export class PartitionFolder implements DirectorySource {
   }
 
   private async refresh(): Promise<void> {
-    const { child } = this.disk;
+    const { child, file } = this.disk;
     this.readGeneration = child.node.generation;
     this.readAt = Date.now();
-    const table = await readPartitionTable(child);
+    // Through the export, as everything else: a change of the graph holds it back.
+    const table = await file.export.run({ cancel: undefined }, readPartitionTable);
     this.tell(table?.warnings ?? []);
     const next = new Map<string, Entry>();
     for (const partition of table?.partitions ?? []) {

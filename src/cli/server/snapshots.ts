@@ -169,6 +169,7 @@ export class SnapshotFolder implements DirectorySource {
     const errors: unknown[] = [];
     for (const { view, target } of entries) {
       target.detach();
+      await target.drained();
       await view.close().catch((error: unknown) => errors.push(error));
     }
     if (errors.length > 0) throw errors[0];
