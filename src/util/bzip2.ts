@@ -16,7 +16,7 @@ export function unpackBzip2(packed: Buffer, size: number): Buffer {
   if (bits.read(24) !== 0x425a68) bad('no bzip2 header');
   const level = bits.read(8) - 0x30;
   if (level < 1 || level > 9) bad(`level is ${level}`);
-  const places = new Uint32Array(level * 100_000);
+  const places = scratch(level * 100_000);
   for (;;) {
     const high = bits.read(24);
     const low = bits.read(24);
@@ -26,6 +26,14 @@ export function unpackBzip2(packed: Buffer, size: number): Buffer {
   }
   if (out.at !== size) bad(`${out.at} bytes, wanted ${size}`);
   return out.bytes;
+}
+
+let kept: Uint32Array | undefined;
+
+/** Room for the places of a block, used again by the next stream of this thread: a stream is unpacked in one go. */
+function scratch(length: number): Uint32Array {
+  if (kept === undefined || kept.length < length) kept = new Uint32Array(length);
+  return kept.subarray(0, length);
 }
 
 function bad(why: string): never {
@@ -75,42 +83,13 @@ class BitReader {
   }
 }
 
-/** The end of the chain: undoes the first run-length coding and keeps the checksum of a block. */
+/** Where the bytes go. */
 class Output {
   readonly bytes: Buffer;
   at = 0;
-  crc = 0;
-  private run = 0;
-  private last = -1;
 
   constructor(size: number) {
     this.bytes = Buffer.allocUnsafeSlow(size);
-  }
-
-  begin(): void {
-    this.crc = 0xffffffff;
-    this.run = 0;
-    this.last = -1;
-  }
-
-  /** Four equal bytes are followed by a count of more of them. */
-  push(byte: number): void {
-    if (this.run === 4) {
-      for (let left = byte; left > 0; left -= 1) this.write(this.last);
-      this.run = 0;
-      this.last = -1;
-      return;
-    }
-    this.run = byte === this.last ? this.run + 1 : 1;
-    this.last = byte;
-    this.write(byte);
-  }
-
-  private write(byte: number): void {
-    if (this.at >= this.bytes.length) bad(`more than ${this.bytes.length} bytes`);
-    this.bytes[this.at] = byte;
-    this.at += 1;
-    this.crc = ((this.crc << 8) ^ (CRC_TABLE[(this.crc >>> 24) ^ byte] ?? 0)) >>> 0;
   }
 }
 
@@ -123,9 +102,8 @@ function unpackBlock(bits: BitReader, places: Uint32Array, out: Output): void {
   const tables = Array.from({ length: selectorInfo.groups }, () => readTable(bits, symbols.length + 2));
   const length = readPlaces(bits, { places, symbols, tables, selectors: selectorInfo.selectors });
   if (origin >= length) bad(`origin is ${origin} in a block of ${length}`);
-  out.begin();
-  undoSorting(places, length, origin, out);
-  if (~out.crc >>> 0 !== crc) bad('the checksum of a block is wrong');
+  linkPlaces(places, length);
+  if (writeBlock(places, length, origin, out) !== crc) bad('the checksum of a block is wrong');
 }
 
 function readSymbolsInUse(bits: BitReader): number[] {
@@ -275,7 +253,7 @@ function readPlaces(bits: BitReader, parts: BlockParts): number {
 }
 
 /** Undoes the Burrows-Wheeler transformation: the high bits of each place become the link to the next. */
-function undoSorting(places: Uint32Array, length: number, origin: number, out: Output): void {
+function linkPlaces(places: Uint32Array, length: number): void {
   const starts = new Uint32Array(256);
   for (let index = 0; index < length; index += 1) {
     const symbol = places[index] ?? 0;
@@ -293,17 +271,46 @@ function undoSorting(places: Uint32Array, length: number, origin: number, out: O
     starts[symbol] = target + 1;
     places[target] = ((places[target] ?? 0) | (index << 8)) >>> 0;
   }
+}
+
+/**
+ * Follows the links and undoes the first run-length coding: four equal bytes are followed by a count of more of them.
+ * The hot loop: all it needs is in locals. Returns the checksum of the block.
+ */
+function writeBlock(places: Uint32Array, length: number, origin: number, out: Output): number {
+  const { bytes } = out;
+  let { at: to } = out;
+  let crc = -1;
+  let run = 0;
+  let last = -1;
   let at = (places[origin] ?? 0) >>> 8;
   for (let count = 0; count < length; count += 1) {
     const place = places[at] ?? 0;
-    out.push(place & 0xff);
+    const byte = place & 0xff;
     at = place >>> 8;
+    let times = 1;
+    if (run === 4) {
+      times = byte;
+      run = 0;
+    } else {
+      run = byte === last ? run + 1 : 1;
+      last = byte;
+    }
+    if (to + times > bytes.length) bad(`more than ${bytes.length} bytes`);
+    for (; times > 0; times -= 1) {
+      bytes[to] = last;
+      to += 1;
+      crc = (crc << 8) ^ (CRC_TABLE[(crc >>> 24) ^ last] ?? 0);
+    }
+    if (run === 0) last = -1;
   }
+  out.at = to;
+  return ~crc >>> 0;
 }
 
 /** CRC-32 as bzip2 counts it: highest bit first. */
-const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, index) => {
+const CRC_TABLE = Int32Array.from({ length: 256 }, (_, index) => {
   let crc = index << 24;
   for (let bit = 0; bit < 8; bit += 1) crc = crc < 0 ? (crc << 1) ^ 0x04c11db7 : crc << 1;
-  return crc >>> 0;
+  return crc;
 });

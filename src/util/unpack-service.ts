@@ -2,6 +2,8 @@
  * Unpacking that is done in JavaScript and takes its time: whoever needs it is handed a service, which may do it on other
  * threads. What zlib and zstd do is not here: Node has them on libuv's thread pool.
  */
+import { turn } from './turn.ts';
+
 export type Packing = 'adc' | 'bzip2' | 'lzfse' | 'xz' | 'xz-block';
 
 export interface UnpackJob {
@@ -67,10 +69,3 @@ export const unpackHere: UnpackService = {
     };
   },
 };
-
-/** Between two jobs whatever else is due has its turn. */
-function turn(): Promise<void> {
-  return new Promise((resolve) => {
-    setImmediate(resolve);
-  });
-}

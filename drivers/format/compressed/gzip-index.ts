@@ -2,10 +2,12 @@
 import type { Child } from '../../../src/block/child.ts';
 import { refuseImage } from '../../../src/block/refuse.ts';
 import { InflateScanner } from '../../../src/util/inflate-scan.ts';
+import { turn } from '../../../src/util/turn.ts';
 import { readPacked } from './image.ts';
 import { SegmentList } from './segments.ts';
 
-const READ = 256 * 1024;
+/** Gone through in one turn. */
+const READ = 64 * 1024;
 const HEADER_MAX = 65536 * 2;
 const FIRST_SPACING = 1024 * 1024;
 const LAST_SPACING = 64 * 1024 * 1024;
@@ -122,6 +124,7 @@ class Indexer {
       for (let at = data; !scanner.ended; at += READ) {
         const bytes = await readPacked(this.file, at, READ);
         scanner.feed(bytes, at + READ >= this.file.size);
+        await turn();
       }
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;

@@ -12,9 +12,13 @@ export class ZlibStream implements PlainStream {
   private readonly decoder: ZstdDecompress;
   private readonly chunks: AsyncIterator<Buffer>;
   private readonly feeding: Promise<void>;
+  private readonly closed: Promise<void>;
 
   constructor(file: Child, segment: Segment, decoder: ZstdDecompress) {
     this.decoder = decoder;
+    this.closed = new Promise((resolve) => {
+      decoder.once('close', resolve);
+    });
     this.chunks = decoder[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
     this.feeding = this.feed(file, segment).catch((error: unknown) => {
       decoder.destroy(error instanceof Error ? error : new Error(String(error)));
@@ -36,7 +40,7 @@ export class ZlibStream implements PlainStream {
     for (let at = 0; at < packed && !decoder.destroyed; at += READ) {
       const bytes = await readPacked(file, offset + at, Math.min(READ, packed - at));
       if (decoder.destroyed) return;
-      if (!decoder.write(bytes)) await Promise.race([once(decoder, 'drain'), once(decoder, 'close')]);
+      if (!decoder.write(bytes)) await Promise.race([once(decoder, 'drain'), this.closed]);
     }
     decoder.end();
   }

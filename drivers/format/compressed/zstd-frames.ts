@@ -2,6 +2,7 @@
 import type { Child } from '../../../src/block/child.ts';
 import { refuseImage } from '../../../src/block/refuse.ts';
 import { readU64LE } from '../../../src/util/bytes.ts';
+import { turn } from '../../../src/util/turn.ts';
 import { readPacked } from './image.ts';
 import { SegmentList } from './segments.ts';
 
@@ -12,6 +13,7 @@ const SEEKABLE_MAGIC = 0x8f92eab1;
 const SEEK_FOOTER = 9;
 const SEEK_TABLE_MAX = 16 * 1024 * 1024;
 const FRAME_HEADER_MAX = 18;
+const BLOCKS_A_TURN = 256;
 const WINDOW_MAX = 2 ** 27;
 const CONTENT_SIZE_BYTES = [0, 2, 4, 8] as const;
 const DICTIONARY_BYTES = [0, 1, 2, 4] as const;
@@ -36,6 +38,7 @@ export async function readFrames(
   const segments = new SegmentList();
   for (let at = 0; at < file.size;) {
     const frame = await readFrame(file, at, subject);
+    if (segments.count % BLOCKS_A_TURN === 0) await turn();
     if (frame.packed === 0) break;
     at += frame.packed;
     const length = frame.plain ?? (await measure(frame));
@@ -136,7 +139,8 @@ function checkWindow(byte: number, at: number, subject: string): void {
 
 /** Goes from block to block, to behind the last one. */
 async function blocksEnd(file: Child, start: number, subject: string): Promise<number> {
-  for (let at = start; ;) {
+  for (let at = start, blocks = 1; ; blocks += 1) {
+    if (blocks % BLOCKS_A_TURN === 0) await turn();
     const bytes = await readPacked(file, at, 3);
     if (bytes.length < 3)
       refuseImage(subject, `the file ends in a frame at ${file.size}`, 'must hold it whole');
