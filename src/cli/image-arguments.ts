@@ -5,6 +5,7 @@ import type { GatePolicy } from '../block/gate.ts';
 import type { Options, OptionValues } from './command.ts';
 import { UsageError } from './command.ts';
 import { parseKeyValues } from './key-values.ts';
+import { descriptorOf } from '../sys/folders.ts';
 import { SECRET_OPTIONS } from './secrets.ts';
 import type { SecretValues } from './secrets.ts';
 
@@ -94,7 +95,7 @@ export function gatePolicy(values: ImageValues): Pick<GatePolicy, 'follow'> {
 }
 
 function parseImage(image: string, resolve: (name: string) => string): Record<string, unknown> {
-  if (!image.startsWith('json:')) return { file: { filename: resolve(image) } };
+  if (!image.startsWith('json:')) return { file: { filename: resolve(descriptorOf(image)) } };
   return resolveNames(parseJson(image.slice('json:'.length)), resolve);
 }
 
