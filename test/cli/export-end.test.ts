@@ -1,3 +1,5 @@
+import { open, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import { rawDriver } from '../../drivers/format/raw.ts';
@@ -6,6 +8,7 @@ import { defineDriver } from '../../src/block/driver.ts';
 import type { RequestDriver } from '../../src/block/driver.ts';
 import { limits } from '../../src/block/limits.ts';
 import { testGraph } from '../helpers/graph.ts';
+import { serve } from '../helpers/serve.ts';
 
 /** A disk that grows slowly, and notes the order of what reaches it. */
 function slowGrower() {
@@ -71,4 +74,28 @@ test('an export that ends while in use flushes after the last step of what was u
   t.is(calls[1], 'write at 65536');
   t.true(calls.slice(2).includes('flush'));
   t.is(calls.at(-1), 'close');
+});
+
+test('a signal ends a server of which one disk can not be flushed and another is in use, and tells of both', async (t) => {
+  const { client, folder, child, stderr, ended } = await serve(t);
+  for (const name of ['bad.raw', 'on-bad', 'on-busy'])
+    await writeFile(join(folder, name), Buffer.alloc(4096));
+  await client.run('blockdev-add', {
+    'node-name': 'bad',
+    driver: 'blkdebug',
+    image: { driver: 'file', filename: join(folder, 'bad.raw') },
+    'inject-error': [{ event: 'flush_to_disk', errno: 5 }],
+  });
+  await client.run('blockdev-add', { driver: 'mem', 'node-name': 'busy', size: 4096 });
+  for (const name of ['bad', 'busy']) {
+    const mountpoint = join(folder, `on-${name}`);
+    const spec = { type: 'fuse', id: name, 'node-name': name, writable: true, mountpoint };
+    await client.run('block-export-add', spec);
+  }
+  const user = await open(join(folder, 'on-busy'), 'r+');
+  t.teardown(() => user.close().catch(() => undefined));
+  child.kill('SIGTERM');
+  t.is(await ended(), 1);
+  t.is(stderr().match(/Cannot flush "bad"/g)?.length, 1);
+  t.regex(stderr(), /detached because of a signal/);
 });

@@ -32,7 +32,8 @@ export class Exports {
   });
   /** Mount points are taken and left one after the other. */
   private readonly changes = new Serial();
-  private readonly closing = new Map<DiskExport, Promise<void>>();
+  /** Also of those that are closed: the end of a mount and whoever asked for it both come here, in any order. */
+  private readonly closing = new WeakMap<DiskExport, Promise<void>>();
 
   constructor(graph: Graph, watcher: ExportWatcher) {
     this.graph = graph;
@@ -129,7 +130,6 @@ export class Exports {
     const known = this.closing.get(disk);
     if (known !== undefined) return known;
     const closing = disk.close().finally(() => {
-      this.closing.delete(disk);
       this.disks.delete(disk.spec.id);
       this.watcher.event('BLOCK_EXPORT_DELETED', { id: disk.spec.id });
       this.watcher.changed();

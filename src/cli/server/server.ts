@@ -7,7 +7,7 @@
  *      ^------- EBUSY --------'
  */
 import debug from 'debug';
-import { BlockError } from '../../block/errors.ts';
+import { BlockError, errnoOf } from '../../block/errors.ts';
 import type { Graph } from '../../block/graph.ts';
 import type { GraphSetup } from '../../block/graph.ts';
 import { ControlServer } from '../../control/server.ts';
@@ -173,10 +173,19 @@ export class Server {
     log('asked to end, lazy=%s', lazy);
     let failure: unknown;
     await this.exports.removeAll(this.exports.all, lazy).catch((error: unknown) => {
-      if (this.exports.size > 0) throw error;
+      if (this.exports.size > 0) this.goOn(error);
       failure = error;
     });
     await this.close(failure);
+  }
+
+  /** Some exports stay. What was lost with one that has ended is told now, and by the exit code in the end. */
+  private goOn(error: unknown): never {
+    if (errnoOf(error) === 'EBUSY') throw error;
+    if (this.failure !== error) complainOf(error);
+    this.failure ??= error;
+    const left = this.exports.all.map(({ fuse }) => fuse.label).join(', ');
+    throw new BlockError('EBUSY', `Cannot end: ${left} could not be ended`, {}, error);
   }
 
   private async apply(step: ServeStep): Promise<void> {
