@@ -1,5 +1,6 @@
 /** blockfuse(1): the program as a whole. */
 import { COMMANDS } from '../../src/cli/commands.ts';
+import { LOG_COMPONENTS, LOG_EXAMPLE } from '../../src/cli/log-components.ts';
 import { HELP_OPTION, PROGRAM_SUMMARY, VERSION_OPTION } from '../../src/cli/standard-options.ts';
 import { optionEntry } from './command-page.ts';
 import { fromFlags } from './flags.ts';
@@ -21,8 +22,11 @@ const EXIT_CODES: readonly (readonly [string, string])[] = [
 const ENVIRONMENT: readonly (readonly [string, string])[] = [
   [
     'DEBUG',
-    'Components that say what they do on standard error: blockfuse:*, or one such as blockfuse:server.',
+    'Components that say what they do on standard error (a server: in its log), separated by commas: ' +
+      `${LOG_COMPONENTS.map(({ name, summary }) => `blockfuse:${name} (${summary})`).join(', ')}; ` +
+      `all but the data path: ${LOG_EXAMPLE}.`,
   ],
+  ['NO_COLOR', 'Not empty: "top" uses no colours.'],
   ['UV_THREADPOOL_SIZE', 'Threads for requests that must wait for the storage; 16 when not set.'],
   ['XDG_RUNTIME_DIR', 'Where an ordinary user has the folder blockfuse of running servers.'],
 ];
@@ -35,7 +39,11 @@ const FILES: readonly (readonly [string, string])[] = [
 
 const SIGNALS: readonly (readonly [string, string])[] = [
   ['SIGTERM, SIGINT', 'End a server: it unmounts, flushes and closes the image. A mount in use is detached.'],
-  ['SIGHUP', 'Ignored by a server: the terminal that started it may close.'],
+  [
+    'SIGHUP',
+    'Does not end a server: the terminal that started it may close. A log file is opened anew: logrotate may have renamed it.',
+  ],
+  ['SIGUSR1', 'A command that takes long prints a line that tells how far it is.'],
 ];
 
 export function programPage(): string[] {

@@ -87,7 +87,9 @@ const OPTIONS = {
   foreground: { schema: optional(bool('Serve in this process and do not return until the end'), false) },
   'pid-file': { schema: optional(text('Write the process id of the server here')), value: 'file' },
   'log-file': {
-    schema: optional(text('Add what the server has to say to this file, with the time')),
+    schema: optional(
+      text('Add what the server has to say to this file, with the time; SIGHUP opens it anew'),
+    ),
     value: 'file',
   },
   ...METRICS_OPTION,

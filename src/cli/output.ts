@@ -25,8 +25,8 @@ export function setStatusLine(text: string | undefined): void {
 
 let addToLog: ((text: string) => void) | undefined;
 
-/** From now on messages go to a log, each line with the time; `add` takes whole lines. */
-export function logInto(add: (text: string) => void): void {
+/** From now on messages go to a log, each line with the time; `add` takes whole lines. Undefined: no longer. */
+export function logInto(add: ((text: string) => void) | undefined): void {
   addToLog = add;
 }
 

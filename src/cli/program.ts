@@ -5,6 +5,7 @@ import { describeSchema } from './describe-schema.ts';
 import type { Command, Option, Options, OptionValues, Repeated } from './command.ts';
 import { UsageError } from './command.ts';
 import { COMMANDS } from './commands.ts';
+import { LOG_COMPONENTS, LOG_EXAMPLE } from './log-components.ts';
 import { parseFuseStyle } from './mount-options.ts';
 import { complain, complainOf } from './output.ts';
 import { HELP_OPTION, MOUNT_OPTION, PROGRAM_SUMMARY, VERSION_OPTION } from './standard-options.ts';
@@ -43,8 +44,15 @@ function buildParser(outcome: { code: number }): Parser {
         write(text.replace(/^error: /, 'blockfuse: '));
       },
     });
+  parser.addHelpText('after', logHelp());
   for (const command of COMMANDS) addCommand(parser, command, outcome);
   return parser;
+}
+
+function logHelp(): string {
+  const widest = Math.max(...LOG_COMPONENTS.map(({ name }) => name.length));
+  const lines = LOG_COMPONENTS.map(({ name, summary }) => `  blockfuse:${name.padEnd(widest)}  ${summary}`);
+  return `\nWith ${LOG_EXAMPLE} components say what they do:\n${lines.join('\n')}`;
 }
 
 function addCommand(program: Parser, command: Command, outcome: { code: number }): void {

@@ -21,13 +21,14 @@ const WORDS = 54;
 const DEFAULT_COLUMNS = 80;
 
 let mode: ProgressMode = 'auto';
-let current: Progress | undefined;
+/** Of what is under way. */
+let report: (() => void) | undefined;
 
 /** For the whole command, before its work begins. From then on SIGUSR1 does not start Node's debugger. */
 export function prepareProgress(wanted: ProgressMode): void {
   mode = wanted;
   process.on('SIGUSR1', () => {
-    current?.report();
+    report?.();
   });
 }
 
@@ -45,7 +46,9 @@ export class Progress {
   constructor(label: string, unit: 'bytes' | 'steps' = 'bytes') {
     this.label = label;
     this.unit = unit;
-    current = this;
+    report = () => {
+      this.report();
+    };
     if (mode === 'on' && this.isTerminal) this.draw();
   }
 
@@ -63,7 +66,7 @@ export class Progress {
   }
 
   end(): void {
-    current = undefined;
+    report = undefined;
     setStatusLine(undefined);
     if (mode !== 'on') return;
     const rate = this.unit === 'bytes' ? `${formatSize(this.done)}, ${this.rate()}, ` : '';

@@ -52,6 +52,12 @@ const OPTIONS = {
     schema: optional(text('Further drivers that may be used for reading only')),
     value: 'list',
   },
+  'log-file': {
+    schema: optional(
+      text('Add what the server has to say to this file, with the time; SIGHUP opens it anew'),
+    ),
+    value: 'file',
+  },
   ...METRICS_OPTION,
   follow: IMAGE_OPTIONS.follow,
 } as const satisfies Options;
@@ -99,6 +105,7 @@ export const serveCommand = defineCommand({
       endsWithLastExport: false,
       cwd: process.cwd(),
       metrics: metricsAddress(options.metrics),
+      logFile: options['log-file'] === undefined ? undefined : path.resolve(options['log-file']),
       pidFile: options.pidfile === undefined ? undefined : path.resolve(options.pidfile),
     };
     if (options.daemonize) {

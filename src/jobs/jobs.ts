@@ -1,6 +1,9 @@
+import debug from 'debug';
 import { BlockError } from '../block/errors.ts';
 import { Job } from './job.ts';
 import type { JobSetup } from './job.ts';
+
+const log = debug('blockfuse:jobs');
 
 /** The jobs of a process by id, from their start until they are dismissed. */
 export class Jobs {
@@ -23,6 +26,7 @@ export class Jobs {
   start(setup: JobSetup): Job {
     if (this.jobs.has(setup.id)) throw new BlockError('EEXIST', `Job ID '${setup.id}' already in use`);
     const job = new Job(setup, (changed) => {
+      log('%s: %s', changed.id, changed.status);
       if (changed.status === 'null') this.jobs.delete(changed.id);
       this.onStatus(changed);
     });

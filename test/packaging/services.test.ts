@@ -1,7 +1,7 @@
 /** The server under a service manager, and its logs: sd_notify against a real datagram socket, the unit's own lines. */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, fstatSync, openSync } from 'node:fs';
+import { existsSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { mkdir, open, readFile, readdir, rename, stat, writeFile } from 'node:fs/promises';
 import { connect, createServer } from 'node:net';
 import type { Server } from 'node:net';
@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
 import test from 'ava';
+import { LogFile } from '../../src/sys/log-file.ts';
 import { listenForDatagrams } from '../helpers/datagrams.ts';
 import { isMounted } from '../helpers/mounted.ts';
 import { blockfuse, program } from '../helpers/program.ts';
@@ -262,6 +263,37 @@ test('--log-file gets what the server says, with the time once', async (t) => {
   ]);
   t.is(refused.code, 1);
   t.regex(refused.stderr, /^blockfuse: Cannot write log file ".*no\/such": no such file/);
+});
+
+test('--log-file of serve: opened anew by SIGHUP; a failed start is told there and on standard error', async (t) => {
+  const folder = await tempDir(t);
+  const file = join(folder, 'blockfuse.log');
+  const env = { DEBUG: 'blockfuse:*,-blockfuse:data' };
+  const pidfile = join(folder, 'pid');
+  await blockfuse(['serve', '--daemonize', '--pidfile', pidfile, '--log-file', file], {
+    env: { ...process.env, ...env },
+  });
+  const pid = Number(await readFile(pidfile, 'utf8'));
+  await rename(file, `${file}.1`);
+  process.kill(pid, 'SIGHUP');
+  await until(() => existsSync(file));
+  process.kill(pid, 'SIGTERM');
+  await until(() => !existsSync(pidfile));
+  t.regex(await readFile(`${file}.1`, 'utf8'), /\]: blockfuse:server serving /);
+  await until(() => readFileSync(file, 'utf8').includes('blockfuse:server closed'));
+  const failed = await attempt(process.execPath, [
+    ...[program(), 'serve', '--log-file', file, '--blockdev', 'driver=file,node-name=n,filename=/no/such'],
+  ]);
+  t.is(failed.code, 1);
+  t.regex(failed.stderr, /^blockfuse: Cannot open "\/no\/such" for writing: no such file/);
+  t.regex(await readFile(file, 'utf8'), /Z blockfuse\[\d+\]: Cannot open "\/no\/such" for writing: no such file/);
+});
+
+test('a log on a full disk ends nothing', (t) => {
+  const log = new LogFile('/dev/full');
+  log.add('one\n');
+  log.add('two\n');
+  t.throws(() => new LogFile('/no/such/file'), { message: /^Cannot write log file "\/no\/such\/file": / });
 });
 
 test('the journal gets severities and no time', async (t) => {

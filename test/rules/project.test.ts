@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import test from 'ava';
 import { DRIVERS } from '../../drivers/index.ts';
 import { COMMANDS } from '../../src/cli/commands.ts';
+import { LOG_COMPONENTS } from '../../src/cli/log-components.ts';
 import { describeSchema } from '../../src/cli/describe-schema.ts';
 import { attempt } from '../helpers/run.ts';
 import { root, sources } from './sources.ts';
@@ -94,4 +95,11 @@ test('the files and folders that the documents name exist', (t) => {
       t.true(existsSync(`${root}${path}`), `${document}: ${path}`);
     }
   }
+});
+
+test('components that log are listed, and only those', (t) => {
+  const used = sources('src', 'drivers', 'mount').flatMap(({ text }) =>
+    [...text.matchAll(/\b(?:createDebug|debug)\('blockfuse:([^']+)'\)/g)].map(([, name = '']) => name),
+  );
+  t.deepEqual([...new Set(used)].sort(), LOG_COMPONENTS.map(({ name }) => name).sort());
 });

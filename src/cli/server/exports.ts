@@ -1,3 +1,4 @@
+import debug from 'debug';
 import { FUSE_NATIVE_LACKS } from '../../../mount/mount.ts';
 import { BlockError, errnoOf } from '../../block/errors.ts';
 import type { Graph } from '../../block/graph.ts';
@@ -9,6 +10,8 @@ import { formatName } from '../../block/storage.ts';
 import { DiskExport } from './disk-export.ts';
 import type { ExportSpec } from './messages.ts';
 import { MountPoints } from './mount-points.ts';
+
+const log = debug('blockfuse:server');
 
 export interface ExportWatcher {
   warn(message: string): void;
@@ -84,6 +87,7 @@ export class Exports {
         throw error;
       }
       this.disks.set(spec.id, disk);
+      log('export %s: node %s at %s', spec.id, spec.nodeName, spec.mountpoint);
       for (const { place, file, hasOtherWriters } of this.all)
         if (hasOtherWriters) await place?.mounted?.invalidate(file);
       this.watcher.changed();
@@ -131,6 +135,7 @@ export class Exports {
     if (known !== undefined) return known;
     const closing = disk.close().finally(() => {
       this.disks.delete(disk.spec.id);
+      log('export %s has ended', disk.spec.id);
       this.watcher.event('BLOCK_EXPORT_DELETED', { id: disk.spec.id });
       this.watcher.changed();
     });

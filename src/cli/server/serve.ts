@@ -5,7 +5,7 @@ import { setFlagsFromString } from 'node:v8';
 import { errnoOf } from '../../block/errors.ts';
 import type { GraphSetup } from '../../block/graph.ts';
 import { askSecret } from '../secrets.ts';
-import { openLogFile } from '../../sys/log-file.ts';
+import { LogFile } from '../../sys/log-file.ts';
 import { keepOnExec } from '../../sys/fdsets.ts';
 import { nameThisProcess } from '../../sys/processes.ts';
 import { directDebug } from '../debug-output.ts';
@@ -106,12 +106,12 @@ async function startServer(
 ): Promise<Server> {
   keepMemorySmall();
   nameThisProcess(NAME);
-  if (request.logFile !== undefined) {
-    logInto(openLogFile(request.logFile));
-    directDebug();
-  }
+  if (request.logFile !== undefined) writeLog(request.logFile);
   const signals = new EarlySignals();
-  const server = await Server.start(request, warn, ask);
+  const server = await Server.start(request, warn, ask).catch((error: unknown) => {
+    if (request.logFile !== undefined) endLog(error);
+    throw error;
+  });
   if (signals.end()) void server.end(true).catch(() => undefined);
   process.on('unhandledRejection', complainInternal);
   // What is in memory is written back as far as it goes: better than to die with it.
@@ -120,6 +120,28 @@ async function startServer(
     void server.end(true).catch(() => undefined);
   });
   return server;
+}
+
+/** For whoever rotates logs: SIGHUP means that the file was renamed. */
+function writeLog(path: string): void {
+  const log = new LogFile(path);
+  logInto((text) => {
+    log.add(text);
+  });
+  directDebug();
+  process.on('SIGHUP', () => {
+    try {
+      log.reopen();
+    } catch (error) {
+      complain(error instanceof Error ? error.message : String(error));
+    }
+  });
+}
+
+/** Why there will be no server is for the log, and for who has asked for one. */
+function endLog(error: unknown): void {
+  complain(error instanceof Error ? error.message : String(error));
+  logInto(undefined);
 }
 
 /** A signal while the server starts must not kill it half-way, with a mount left behind. */
