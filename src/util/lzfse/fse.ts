@@ -49,19 +49,19 @@ export class BackwardBits {
     this.hold = (bytes[this.at] ?? 0) & (2 ** this.held - 1);
   }
 
-  /** @param count 0 to 24 */
+  /** @param count 0 to 24; fewer than 8 bits are held before and after, so never more than 31 */
   pull(count: number): number {
-    while (this.held < count) {
+    let { hold, held } = this;
+    while (held < count) {
       if (this.at <= this.from) throw new RangeError('lzfse: a bit stream ends too early');
       this.at -= 1;
-      this.hold = this.hold * 256 + (this.bytes[this.at] ?? 0);
-      this.held += 8;
+      hold = (hold << 8) | (this.bytes[this.at] ?? 0);
+      held += 8;
     }
-    this.held -= count;
-    const unit = 2 ** this.held;
-    const value = Math.floor(this.hold / unit);
-    this.hold -= value * unit;
-    return value;
+    held -= count;
+    this.held = held;
+    this.hold = hold & ((1 << held) - 1);
+    return hold >>> held;
   }
 }
 

@@ -87,8 +87,15 @@ function unpackBlock(packed: Buffer, at: number, header: LzfseHeader, out: LzOut
 function unpackLiterals(packed: Buffer, from: number, to: number, header: LzfseHeader): Buffer {
   const table = new FseTable(header.literalFrequencies, 1024);
   const bits = new BackwardBits(packed, from, to, header.literalSpare);
-  const decoders = header.literalStates.map((state) => new FseDecoder(table, state));
-  const literals = Buffer.allocUnsafe(header.literals);
-  for (let at = 0; at < literals.length; at += 1) literals[at] = decoders[at % 4]?.next(bits) ?? 0;
-  return literals;
+  const [one, two, three, four] = header.literalStates.map((state) => new FseDecoder(table, state));
+  if (!one || !two || !three || !four) throw new RangeError('lzfse: four states are needed');
+  // Whole fours, as writers pad them; what is over is not used.
+  const literals = Buffer.allocUnsafe(Math.ceil(header.literals / 4) * 4);
+  for (let at = 0; at < literals.length; at += 4) {
+    literals[at] = one.next(bits);
+    literals[at + 1] = two.next(bits);
+    literals[at + 2] = three.next(bits);
+    literals[at + 3] = four.next(bits);
+  }
+  return literals.subarray(0, header.literals);
 }
