@@ -182,3 +182,14 @@ test.serial('a server that can not start is no mystery', async (t) => {
   );
   t.regex(outcome.stderr, NO_FOLDER);
 });
+
+test.serial('the executable unpacks on threads of its own', async (t) => {
+  t.timeout(300_000);
+  if (!canRun(t, 'qemu-img', 'qemu-io', 'xz')) return;
+  const { folder, program } = await emptyFolder(t);
+  const raw = join(folder, 'disk.raw');
+  await run('qemu-img', ['convert', '-O', 'raw', join(folder, 'disk.qcow2'), raw]);
+  await run('xz', ['-k', '-0', raw]);
+  await run(program, ['convert', '-O', 'raw', 'disk.raw.xz', 'again.raw'], { ...BARE, cwd: folder });
+  t.is(Buffer.compare(await readFile(raw), await readFile(join(folder, 'again.raw'))), 0);
+});

@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import test from 'ava';
 import { dmgDriver } from '../../drivers/format/dmg/driver.ts';
@@ -10,6 +12,7 @@ import type { UnpackService, XzBlockSetup, XzBlockSteps } from '../../src/util/u
 import { buildDmg, Type } from '../format/dmg-images.ts';
 import { holdImage, MIB, rawFile, readAll } from '../format/small-image.ts';
 import { difference } from '../helpers/model-disk.ts';
+import { blockfuse } from '../helpers/program.ts';
 import { Random } from '../helpers/random.ts';
 import { runBytes } from '../helpers/run-bytes.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
@@ -157,4 +160,43 @@ test('a long block is unpacked in steps, and starts over when the thread that ha
     t.is(difference(await readAll(child, 3 * MIB + 7), disk), undefined);
   }
   t.is(service.lost, 1);
+});
+
+test('many readers of large chunks unpack no more at a time than there is memory for', async (t) => {
+  const size = 32 * MIB;
+  const chunk = { type: Type.bzip2, sectors: size / 512, packed: Buffer.alloc(512, 1) };
+  const path = await rawFile(await tempDir(t), 'a.dmg', buildDmg(Array.from({ length: 12 }, () => chunk)));
+  let now = 0;
+  let most = 0;
+  const unpacker: UnpackService = {
+    ...unpackHere,
+    async unpack(_packed, job) {
+      now += job.size;
+      most = Math.max(most, now);
+      await turn();
+      now -= job.size;
+      return Buffer.alloc(job.size, 7);
+    },
+  };
+  const graph = new Graph({ drivers: [dmgDriver, fileDriver], unpacker });
+  t.teardown(() => graph.close());
+  const child = await holdImage(graph, path);
+  const reads = Array.from({ length: 12 }, async (_, index) => {
+    const bytes = Buffer.alloc(512);
+    await child.read(bytes, index * size);
+    return bytes[511];
+  });
+  t.deepEqual(await Promise.all(reads), new Array(12).fill(7));
+  t.true(most <= 128 * MIB, `${most} bytes`);
+  t.true(most > size);
+});
+
+test('the built command unpacks on threads and ends when it is done', async (t) => {
+  if (!canRun(t, 'xz')) return;
+  const folder = await tempDir(t);
+  const plain = soft(9, MIB);
+  const packed = await rawFile(folder, 'a.xz', await runBytes('xz', ['-c', '-0'], plain));
+  const target = join(folder, 'a.raw');
+  await blockfuse(['convert', '-O', 'raw', packed, target]);
+  t.is(difference(await readFile(target), plain), undefined);
 });
