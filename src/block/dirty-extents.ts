@@ -1,4 +1,4 @@
-import type { BitmapCapability } from './driver.ts';
+import type { BitmapCapability } from './bitmap-capability.ts';
 import type { DirtyBitmap } from './dirty-bitmap.ts';
 import type { Node } from './node.ts';
 

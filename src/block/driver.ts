@@ -12,6 +12,7 @@
 import type * as v from 'valibot';
 import type { CacheCounters } from './cache-counters.ts';
 import type { Child } from './child.ts';
+import type { BitmapCapability } from './bitmap-capability.ts';
 import type { DirtyBitmap } from './dirty-bitmap.ts';
 import type { BlockStatus, Extent, Placement } from './extent.ts';
 import type { Limits } from './limits.ts';
@@ -191,21 +192,6 @@ export interface SnapshotCapability {
   allocatedSize(idOrName: string): Promise<number>;
 }
 
-/**
- * Dirty bitmaps that an image keeps. The node notes writes in them from the start: they are in its watch (write-watch.ts).
- * Called with nothing under way above the node.
- */
-export interface BitmapCapability {
-  /** Those in the image, and those that are to be. */
-  list(): readonly DirtyBitmap[];
-  /** One more: stored when the image is closed or becomes read-only. Throws, in words, where it can't be stored. */
-  add(bitmap: DirtyBitmap): void;
-  /** The image has it no more when this resolves. */
-  remove(bitmap: DirtyBitmap): Promise<void>;
-  /** Before one changes otherwise than by a write: the image says then that what it has of it is not to be believed. */
-  changing(bitmap: DirtyBitmap): Promise<void>;
-}
-
 /** A length-preserving transformation of stored data, in units of `unit` bytes of the node's address space. */
 export interface DataCodec {
   readonly unit: number;
@@ -307,6 +293,8 @@ export interface MeasureContext {
   readonly options: Readonly<Record<string, unknown>>;
   /** Bytes of the disk. */
   readonly size: number;
+  /** Bitmaps that could be kept as well. */
+  readonly bitmaps?: readonly Pick<DirtyBitmap, 'name' | 'granularity'>[];
   /** Bytes of the units that hold data in what would be converted; 0 for an empty disk. */
   dataBytes(unit: number): Promise<number>;
 }
@@ -315,6 +303,8 @@ export interface ImageMeasure {
   /** Bytes of the file after a conversion, and with every part of the disk written. */
   readonly required: number;
   readonly fullyAllocated: number;
+  /** Bytes that bitmaps would take beside that; undefined where there are none, or the format keeps none. */
+  readonly bitmaps?: number;
 }
 
 export interface CheckOptions {

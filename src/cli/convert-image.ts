@@ -8,6 +8,7 @@ import { keepContent } from '../jobs/rebase.ts';
 import { copyDisk } from '../jobs/copy.ts';
 import { copySequentially } from '../jobs/copy-sequential.ts';
 import type { JobControl } from '../jobs/segments.ts';
+import { copyBitmaps } from './copy-bitmaps.ts';
 import { createSequential, createShown } from './create-image.ts';
 import type { NewImage } from './create-image.ts';
 import type { ImageValues } from './image-arguments.ts';
@@ -15,6 +16,8 @@ import { withProgress } from './progress.ts';
 import { doorTo, openForCommand, withGraph } from './with-graph.ts';
 
 const CHUNK = 1024 * 1024;
+/** What --bitmaps can write to. */
+const BITMAP_FORMAT = 'qcow2';
 
 export interface ConvertOptions extends ImageValues {
   readonly 'target-format': string;
@@ -25,6 +28,7 @@ export interface ConvertOptions extends ImageValues {
   readonly 'backing-format': string | undefined;
   readonly 'no-create': boolean;
   readonly 'target-is-zero': boolean;
+  readonly bitmaps: boolean;
 }
 
 export async function convertImage(
@@ -32,6 +36,10 @@ export async function convertImage(
   target: string,
   options: ConvertOptions,
 ): Promise<{ filename: string; format: string; 'virtual-size': number }> {
+  if (options.bitmaps && options['target-format'] !== BITMAP_FORMAT) {
+    const text = `Cannot convert into "${target}": format "${options['target-format']}" keeps no bitmaps, ${BITMAP_FORMAT} does`;
+    throw new BlockError('ENOTSUP', text);
+  }
   return withGraph(options, async (graph) => {
     const view = options.snapshot === undefined ? {} : { snapshot: options.snapshot };
     const source = await openForCommand(graph, image, options, { writable: false, options: view });
@@ -49,6 +57,7 @@ export async function convertImage(
       throw new BlockError('EINVAL', `Cannot convert into "${target}": ${text}`);
     }
     await copy(source.child, into, options);
+    if (options.bitmaps) await copyBitmaps(graph, source.node, into.node);
     await into.flush();
     return made;
   });

@@ -35,6 +35,9 @@ export const convertCommand = defineCommand({
       schema: optional(bool('The existing target reads as zeroes: leave out zeroes'), false),
     },
     ...PROGRESS_OPTION,
+    bitmaps: {
+      schema: optional(bool('Copy the dirty bitmaps too, except those that are inconsistent'), false),
+    },
     json: { schema: optional(bool('Print what was made as JSON'), false) },
   },
   examples: [

@@ -1,4 +1,5 @@
 import type { Driver, ImageMeasure } from '../block/driver.ts';
+import { bitmapStoreOf } from '../block/dirty-extents.ts';
 import { BlockError } from '../block/errors.ts';
 import { takeDeclared } from '../block/options.ts';
 import { dataUnits } from '../jobs/data-units.ts';
@@ -31,10 +32,12 @@ export async function measureImage(
     if (image === undefined)
       return measure({ options: known, size: options.size ?? 0, dataBytes: () => Promise.resolve(0) });
     const view = options.snapshot === undefined ? {} : { snapshot: options.snapshot };
-    const { child } = await openForCommand(graph, image, options, { writable: false, options: view });
+    const { node, child } = await openForCommand(graph, image, options, { writable: false, options: view });
     const dataBytes = (unit: number): Promise<number> =>
       withProgress('measure', (progress) => dataUnits(child, unit, { progress }));
-    return measure({ options: known, size: child.size, dataBytes });
+    const stored = options.snapshot === undefined ? bitmapStoreOf(node)?.list() : undefined;
+    const bitmaps = (stored ?? []).filter(({ inconsistent }) => !inconsistent);
+    return measure({ options: known, size: child.size, bitmaps, dataBytes });
   });
 }
 

@@ -35,8 +35,14 @@ export const measureCommand = defineCommand({
     const { measureImage } = await import('./measure-image.ts');
     const createOptions = parseKeyValues(options['target-options'] ?? '');
     const result = await measureImage(image, { ...options, createOptions });
-    if (options.json) printJson({ required: result.required, 'fully-allocated': result.fullyAllocated });
-    else print(`required size: ${result.required}\nfully allocated size: ${result.fullyAllocated}`);
+    const { required, fullyAllocated, bitmaps } = result;
+    const more = bitmaps === undefined ? {} : { bitmaps };
+    if (options.json) printJson({ required, 'fully-allocated': fullyAllocated, ...more });
+    else
+      print(
+        `required size: ${required}\nfully allocated size: ${fullyAllocated}` +
+          (bitmaps === undefined ? '' : `\nbitmaps size: ${bitmaps}`),
+      );
     return 0;
   },
 });

@@ -1,5 +1,5 @@
 /** The same requests to blockfuse and to qemu-storage-daemon: the answers are the same but where it is said here. */
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
@@ -13,8 +13,21 @@ async function prepare(folder: string): Promise<void> {
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', join(folder, 'disk.qcow2'), '16M']);
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', join(folder, 'over.qcow2'), '16M']);
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', join(folder, 'inner.qcow2'), '16M']);
+  await prepareBitmaps(folder);
   await writeFile(join(folder, 'mnt.raw'), '');
   await mkdir(join(folder, 'folder'));
+}
+
+/** `kept` has a bitmap that is usable and one that was in use when its server died; `old` can have none. */
+async function prepareBitmaps(folder: string): Promise<void> {
+  const [kept, old] = [join(folder, 'kept.qcow2'), join(folder, 'old.qcow2')];
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', 'compat=0.10', old, '16M']);
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', kept, '16M']);
+  for (const name of ['broken', 'good']) await run('qemu-img', ['bitmap', '--add', kept, name]);
+  const bytes = await readFile(kept);
+  const directory = Number(bytes.readBigUInt64BE(bytes.indexOf(Buffer.from('2385287500000018', 'hex')) + 24));
+  bytes.writeUInt32BE(3, directory + 12);
+  await writeFile(kept, bytes);
 }
 
 type Request = readonly [execute: string, given?: Readonly<Record<string, unknown>>];
@@ -23,6 +36,7 @@ function requests(folder: string): readonly Request[] {
   return [
     ...nodesAndExports(folder),
     ...sizesAndBitmaps(),
+    ...persistentBitmaps(folder),
     ...objects(),
     ...internal(folder),
     ...overlays(folder),
@@ -94,6 +108,43 @@ function sizesAndBitmaps(): readonly Request[] {
     ['block-dirty-bitmap-remove', { node: 'n0', name: 'b9' }],
     ['block-set-write-threshold', { 'node-name': 'f0', 'write-threshold': 4096 }],
     ['block-set-write-threshold', { 'node-name': 'nope', 'write-threshold': 4096 }],
+  ];
+}
+
+function persistentBitmaps(folder: string): readonly Request[] {
+  const node = (name: string, image: string, more = {}): Request => {
+    const file = { driver: 'file', filename: join(folder, image) };
+    return ['blockdev-add', { driver: 'qcow2', 'node-name': name, file, ...more }];
+  };
+  const bitmap = (name: string, more = {}) => ({ node: 'p0', name, ...more });
+  const add = { type: 'block-dirty-bitmap-add', data: bitmap('undone', { persistent: true }) };
+  const remove = { type: 'block-dirty-bitmap-remove', data: bitmap('good') };
+  return [
+    node('p0', 'kept.qcow2'),
+    ['block-dirty-bitmap-add', bitmap('new', { persistent: true, disabled: true })],
+    ['block-dirty-bitmap-add', bitmap('new', { persistent: true })],
+    ['block-dirty-bitmap-add', bitmap('broken', { persistent: true })],
+    ['block-dirty-bitmap-add', bitmap('small', { persistent: true, granularity: 256 })],
+    ['block-dirty-bitmap-clear', bitmap('broken')],
+    ['block-dirty-bitmap-enable', bitmap('broken')],
+    ['block-dirty-bitmap-disable', bitmap('broken')],
+    ['block-dirty-bitmap-merge', { node: 'p0', target: 'broken', bitmaps: ['good'] }],
+    ['block-dirty-bitmap-merge', { node: 'p0', target: 'good', bitmaps: ['broken'] }],
+    ['block-dirty-bitmap-merge', { node: 'p0', target: 'new', bitmaps: ['good'] }],
+    ['transaction', { actions: [add, remove, { type: 'abort', data: {} }] }],
+    ['block-dirty-bitmap-clear', bitmap('undone')],
+    ['block-dirty-bitmap-clear', bitmap('good')],
+    ['block-dirty-bitmap-remove', bitmap('broken')],
+    ['block-dirty-bitmap-remove', bitmap('broken')],
+    ['blockdev-del', { 'node-name': 'p0' }],
+    node('p0', 'kept.qcow2', { 'read-only': true }),
+    ['block-dirty-bitmap-clear', bitmap('good')],
+    ['block-dirty-bitmap-remove', bitmap('good')],
+    ['block-dirty-bitmap-add', bitmap('memory')],
+    ['blockdev-del', { 'node-name': 'p0' }],
+    node('p1', 'old.qcow2'),
+    ['block-dirty-bitmap-add', { node: 'p1', name: 'b', persistent: true }],
+    ['blockdev-del', { 'node-name': 'p1' }],
   ];
 }
 
@@ -233,25 +284,33 @@ test('query-named-block-nodes and query-qmp-schema have the members that clients
     const file = { driver: 'file', filename: join(folder, 'disk.qcow2') };
     await client.run('blockdev-add', { driver: 'qcow2', 'node-name': 'n0', file });
     await client.run('block-dirty-bitmap-add', { node: 'n0', name: 'b0' });
+    const kept = { driver: 'file', filename: join(folder, 'kept.qcow2') };
+    await client.run('blockdev-add', { driver: 'qcow2', 'node-name': 'p0', file: kept });
   }
-  const node = async (client: QmpClient): Promise<Record<string, unknown>> => {
+  const node = async (client: QmpClient, name = 'n0'): Promise<Record<string, unknown>> => {
     const nodes = (await client.run('query-named-block-nodes', { flat: true })) as Record<string, unknown>[];
-    return nodes.find((each) => each['node-name'] === 'n0') ?? {};
+    return nodes.find((each) => each['node-name'] === name) ?? {};
   };
   const [expected, found] = [await node(theirs.client), await node(ours.client)];
   t.deepEqual(Object.keys(found).sort(), Object.keys(expected).sort());
   t.deepEqual(found['dirty-bitmaps'], expected['dirty-bitmaps']);
   t.deepEqual(found['cache'], expected['cache']);
+  const kept = [await node(ours.client, 'p0'), await node(theirs.client, 'p0')];
+  const byName = (a: { name: string }, b: { name: string }): number => a.name.localeCompare(b.name);
+  const [ourBitmaps, theirBitmaps] = kept.map((each) =>
+    (each['dirty-bitmaps'] as { name: string }[]).sort(byName),
+  );
+  t.deepEqual(ourBitmaps, theirBitmaps);
   const stats = (await ours.client.run('query-blockstats', { 'query-nodes': true })) as { stats: object }[];
   const theirStats = (await theirs.client.run('query-blockstats', { 'query-nodes': true })) as {
     stats: object;
   }[];
   t.deepEqual(Object.keys(stats[0]?.stats ?? {}).sort(), Object.keys(theirStats[0]?.stats ?? {}).sort());
   const schema = (await ours.client.run('query-qmp-schema')) as Record<string, unknown>[];
-  const byName = new Map(schema.map((entry) => [entry['name'], entry]));
-  const command = byName.get('block_resize');
+  const entries = new Map(schema.map((entry) => [entry['name'], entry]));
+  const command = entries.get('block_resize');
   t.like(command, { 'meta-type': 'command' });
-  t.like(byName.get(command?.['arg-type']), { 'meta-type': 'object' });
+  t.like(entries.get(command?.['arg-type']), { 'meta-type': 'object' });
   for (const entry of schema)
-    if (entry['meta-type'] === 'array') t.true(byName.has(entry['element-type']), String(entry['name']));
+    if (entry['meta-type'] === 'array') t.true(entries.has(entry['element-type']), String(entry['name']));
 });

@@ -20,6 +20,7 @@ import {
 import { alignDown, alignUp } from '../../src/util/sizes.ts';
 import { extentsOf, qemuExtents } from '../helpers/dirty-extents.ts';
 import { verify } from '../helpers/exercise.ts';
+import { attemptBlockfuse, blockfuse } from '../helpers/program.ts';
 import { Random, rounds, seed } from '../helpers/random.ts';
 import { run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
@@ -201,7 +202,7 @@ interface StoredBitmap {
 }
 
 async function bitmapsByQemu(image: string): Promise<readonly StoredBitmap[]> {
-  const { stdout } = await run('qemu-img', ['info', '--output=json', image]);
+  const { stdout } = await run('qemu-img', ['info', '-U', '--output=json', image]);
   const info = JSON.parse(stdout) as { 'format-specific': { data: { bitmaps?: StoredBitmap[] } } };
   return info['format-specific'].data.bitmaps ?? [];
 }
@@ -291,4 +292,61 @@ test.serial('lazy refcounts', agrees, {
   options: 'cluster_size=4k,lazy_refcounts=on',
   size: 4 * MIB,
   snapshots: true,
+});
+
+test.serial('reopened for writing and back: stored, in use while it may be written', async (t) => {
+  if (!canRun(t, 'qemu-img', 'qemu-nbd', 'nbdinfo')) return;
+  const image = join(await tempDir(t), 'image.qcow2');
+  await run('qemu-img', ['create', '-f', 'qcow2', image, '16M']);
+  await run('qemu-img', ['bitmap', '--add', '-g', '4k', image, 'b']);
+  const graph = new Graph({ drivers: DRIVERS });
+  t.teardown(() => graph.close());
+  const common = { driver: 'qcow2', 'node-name': NODE, file: { driver: 'file', filename: image } };
+  const node = await graph.open({ ...common, 'read-only': true });
+  const door = graph.attachRoot(node, { name: 'test', used: 1 });
+  const add = (name: string) => addBitmap(graph, { node: NODE, name, persistent: true, disabled: false });
+  await t.throwsAsync(runActions(graph, [add('c')]), { message: /read-only/ });
+  for (const offset of [0, 5 * MIB]) {
+    await graph.reopen([{ node, options: { ...common, 'read-only': false } }]);
+    t.deepEqual(
+      (await bitmapsByQemu(image)).map(({ flags }) => flags),
+      [['auto']],
+      'nothing was written yet',
+    );
+    graph.setRootPermissions(door, { used: 15, shared: 15 });
+    await door.write(Buffer.alloc(5000, 1), offset);
+    t.deepEqual(
+      (await bitmapsByQemu(image)).map(({ flags }) => flags),
+      [['in-use', 'auto']],
+    );
+    graph.setRootPermissions(door, { used: 1, shared: 15 });
+    await graph.reopen([{ node, options: { ...common, 'read-only': true } }]);
+    t.deepEqual(
+      (await bitmapsByQemu(image)).map(({ flags }) => flags),
+      [['auto']],
+    );
+  }
+  await graph.close();
+  const wanted = [
+    [0, 8192],
+    [5 * MIB, 8192],
+  ] as const;
+  t.deepEqual(await qemuExtents(t, image, 'b'), wanted);
+  const copy = `${image}.copy`;
+  await blockfuse(['convert', '--bitmaps', '-O', 'qcow2', image, copy]);
+  t.deepEqual(await qemuExtents(t, copy, 'b'), wanted);
+  t.deepEqual(
+    (await bitmapsByQemu(copy)).map(({ flags }) => flags),
+    [['auto']],
+  );
+  await t.notThrowsAsync(run('qemu-img', ['check', copy]));
+  const other = await attemptBlockfuse(['convert', '--bitmaps', '-O', 'vmdk', image, `${image}.vmdk`]);
+  t.regex(other.stderr, /format "vmdk" keeps no bitmaps/);
+  for (const options of ['cluster_size=64k', 'cluster_size=512', 'compat=0.10']) {
+    const args = ['measure', '-O', 'qcow2', '-o', options, image];
+    const measured = async (output: Promise<{ stdout: string }>): Promise<unknown> =>
+      (JSON.parse((await output).stdout) as { bitmaps?: number }).bitmaps;
+    const [ours, theirs] = [blockfuse([...args, '--json']), run('qemu-img', [...args, '--output=json'])];
+    t.is(await measured(ours), await measured(theirs), options);
+  }
 });

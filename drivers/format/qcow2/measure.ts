@@ -1,5 +1,7 @@
 import type { ImageMeasure, MeasureContext } from '../../../src/block/driver.ts';
+import { DirtyBitmap } from '../../../src/block/dirty-bitmap.ts';
 import { alignUp } from '../../../src/util/sizes.ts';
+import { entrySize } from './bitmap/directory.ts';
 import { newImageOptions } from './create-options.ts';
 import type { NewQcow2 } from './create-options.ts';
 
@@ -12,7 +14,20 @@ export async function measureQcow2(context: MeasureContext): Promise<ImageMeasur
   const whole =
     image.backingFile !== undefined || image.preallocation === 'full' || image.preallocation === 'falloc';
   const required = whole ? fullyAllocated : tables + (await context.dataBytes(image.clusterSize));
-  return { required, fullyAllocated };
+  return { required, fullyAllocated, ...bitmapBytes(image, context) };
+}
+
+/** With every piece of each in a cluster. */
+function bitmapBytes({ clusterSize, size, version }: NewQcow2, { bitmaps = [] }: MeasureContext): object {
+  if (bitmaps.length === 0 || version < 3) return {};
+  let directory = 0;
+  let bytes = 0;
+  for (const { name, granularity } of bitmaps) {
+    const pieces = Math.ceil(DirtyBitmap.bytesFor(size, granularity) / clusterSize);
+    bytes += pieces * clusterSize + alignUp(pieces * 8, clusterSize);
+    directory += entrySize(Buffer.byteLength(name), 0);
+  }
+  return { bitmaps: bytes + alignUp(directory, clusterSize) };
 }
 
 /** Header, L1 and L2 tables for all of the disk, and refcounts for those, for the data and for themselves. */

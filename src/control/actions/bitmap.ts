@@ -150,10 +150,7 @@ function requireWritable(node: Node, bitmap: DirtyBitmap): void {
 }
 
 function requireConsistent({ name, inconsistent }: DirtyBitmap): void {
-  if (inconsistent)
-    refuse(
-      `Bitmap '${name}' is inconsistent and cannot be used; it can be removed with block-dirty-bitmap-remove`,
-    );
+  if (inconsistent) refuse(`Bitmap '${name}' is inconsistent and cannot be used`);
 }
 
 function keep(node: Node, bitmap: DirtyBitmap): void {

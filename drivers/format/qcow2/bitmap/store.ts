@@ -5,7 +5,7 @@
  *
  * Before the header is written, and after an error, the image is as it was: what it says is in use stays so.
  */
-import type { BitmapCapability } from '../../../../src/block/driver.ts';
+import type { BitmapCapability } from '../../../../src/block/bitmap-capability.ts';
 import { DirtyBitmap } from '../../../../src/block/dirty-bitmap.ts';
 import { BlockError } from '../../../../src/block/errors.ts';
 import type { ErrnoCode } from '../../../../src/block/errors.ts';
