@@ -286,7 +286,10 @@ test('--log-file of serve: opened anew by SIGHUP; a failed start is told there a
   ]);
   t.is(failed.code, 1);
   t.regex(failed.stderr, /^blockfuse: Cannot open "\/no\/such" for writing: no such file/);
-  t.regex(await readFile(file, 'utf8'), /Z blockfuse\[\d+\]: Cannot open "\/no\/such" for writing: no such file/);
+  t.regex(
+    await readFile(file, 'utf8'),
+    /Z blockfuse\[\d+\]: Cannot open "\/no\/such" for writing: no such file/,
+  );
 });
 
 test('a log on a full disk ends nothing', (t) => {

@@ -1,4 +1,7 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
@@ -239,5 +242,28 @@ test('nbd: an image on a server is mounted, written and sound afterwards', async
   const flat = join(folder, 'flat.raw');
   await writeFile(flat, model.bytes);
   await run('qemu-img', ['compare', '-f', 'raw', '-F', 'qcow2', flat, image]);
+  t.pass();
+});
+
+test('nbd: a URI with a port is an export over TCP', async (t) => {
+  if (!canRun(t, 'nbdkit')) return;
+  const { socket } = await nbdkit(t, 'pattern', '1M');
+  const proxy = createServer((client) => {
+    const target = connect(socket);
+    for (const end of [client, target]) end.on('error', () => {});
+    client.pipe(target).pipe(client);
+  });
+  proxy.listen(0, '127.0.0.1');
+  t.teardown(() => proxy.close());
+  await once(proxy, 'listening');
+  const graph = new Graph({ drivers: DRIVERS });
+  t.teardown(() => graph.close());
+  const { port } = proxy.address() as AddressInfo;
+  const node = await graph.openImage(`nbd://127.0.0.1:${port}/`, 'raw', { 'read-only': true });
+  const child = graph.attachRoot(node, { name: 'test', used: Permission.consistentRead });
+  const bytes = Buffer.alloc(MIB);
+  await child.read(bytes, 0);
+  // Every eight bytes hold their own offset.
+  for (let at = 0; at < MIB; at += 8) if (bytes.readBigUInt64BE(at) !== BigInt(at)) t.fail(`at ${at}`);
   t.pass();
 });

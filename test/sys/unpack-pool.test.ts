@@ -186,7 +186,7 @@ test('many readers of large chunks unpack no more at a time than there is memory
     await child.read(bytes, index * size);
     return bytes[511];
   });
-  t.deepEqual(await Promise.all(reads), new Array(12).fill(7));
+  t.true((await Promise.all(reads)).every((byte) => byte === 7));
   t.true(most <= 128 * MIB, `${most} bytes`);
   t.true(most > size);
 });
