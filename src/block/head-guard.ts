@@ -1,19 +1,20 @@
 import type { Driver } from './driver.ts';
 import { BlockError } from './errors.ts';
 import type { NodeIo } from './node-io.ts';
+import { PROBED_HEAD } from './probe.ts';
 
-/** Where the magic of every format lies that is known by the start of its file. */
-export const GUARDED_BYTES = 512;
+/** All that a format may be known by: some magics follow text of any length. */
+export const GUARDED_BYTES = PROBED_HEAD;
 
 /**
  * For a disk that is raw only because nothing else was recognised: a guest must not turn it into an image of another
- * format by what it writes to the first sector, or the next probing would read whatever files that image names.
+ * format by what it writes there, or the next probing would read whatever files that image names.
  */
 export class HeadGuard {
-  private readonly drivers: Iterable<Driver>;
+  private readonly drivers: readonly Driver[];
   private readonly filename: string;
 
-  constructor(drivers: Iterable<Driver>, filename: string) {
+  constructor(drivers: readonly Driver[], filename: string) {
     this.drivers = drivers;
     this.filename = filename;
   }
@@ -27,7 +28,7 @@ export class HeadGuard {
     for (const driver of this.drivers) {
       if ((driver.probe?.(head, '', nothing, io.size) ?? 0) === 0) continue;
       const text = `it would turn this raw disk into a ${driver.name} image; say --format raw if that is meant`;
-      throw new BlockError('EPERM', `Cannot write to the first sector of "${this.filename}": ${text}`);
+      throw new BlockError('EPERM', `Cannot write to the start of "${this.filename}": ${text}`);
     }
   }
 }

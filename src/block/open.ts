@@ -115,7 +115,7 @@ export class Opener {
       log('%s: probed as %s', filename, probed);
       const node = await this.openWith(this.driver(probed), structuredClone(tree), tree, heritage, file);
       if (probed === 'raw' || probed === 'split')
-        node.guard = new HeadGuard(this.graph.drivers.values(), filename);
+        node.guard = new HeadGuard([...this.graph.drivers.values()], filename);
       return node;
     } catch (error) {
       await this.graph.closeUnused(file).catch(() => {});
