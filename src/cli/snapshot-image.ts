@@ -4,6 +4,7 @@ import type { Graph } from '../block/graph.ts';
 import { describeSnapshot } from '../control/describe-node.ts';
 import type { ImageDescription } from '../control/describe-node.ts';
 import type { ImageValues } from './image-arguments.ts';
+import { watchProgress } from './progress.ts';
 import { ask, servedImage } from './server/ask.ts';
 import type { ServedImage } from './server/ask.ts';
 import { SNAPSHOT_APPLY, SNAPSHOT_LIST } from './server/command-names.ts';
@@ -45,9 +46,11 @@ function inMount(served: ServedImage): ImageSnapshots {
 
 function inFile(image: string, values: ImageValues): ImageSnapshots {
   const change = (run: (graph: Graph, node: Node) => Promise<unknown>): Promise<void> =>
-    withImage(image, values, true, async (graph, node) => {
-      await run(graph, node);
-    });
+    watchProgress('snapshot', undefined, () =>
+      withImage(image, values, true, async (graph, node) => {
+        await run(graph, node);
+      }),
+    );
   return {
     list: () =>
       withImage(image, values, false, async (_graph, node) => snapshotsOf(node).list().map(describeSnapshot)),

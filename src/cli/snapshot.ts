@@ -2,6 +2,7 @@ import { bool, optional } from '../block/schema.ts';
 import { defineCommand, UsageError } from './command.ts';
 import { IMAGE_ARGUMENT, IMAGE_OPTIONS } from './image-arguments.ts';
 import { print, printJson } from './output.ts';
+import { PROGRESS_OPTION } from './progress-option.ts';
 import { renderSnapshots } from './render-info.ts';
 
 const ACTIONS = ['list', 'create', 'apply', 'delete'] as const;
@@ -27,6 +28,7 @@ export const snapshotCommand = defineCommand({
   ],
   options: {
     ...IMAGE_OPTIONS,
+    ...PROGRESS_OPTION,
     json: { schema: optional(bool('Print JSON'), false) },
   },
   examples: [

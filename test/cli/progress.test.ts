@@ -80,6 +80,7 @@ test('progress: other long commands have it', async (t) => {
   t.regex(await stderrOf('map', '--svg', top), /^map: 8 MiB, /);
   t.regex(await stderrOf('measure', '-O', 'qcow2', top), /^measure: 8 MiB, /);
   t.regex(await stderrOf('resize', top, '9M'), /^resize: [\d.]+ s\n$/);
+  t.regex(await stderrOf('snapshot', 'create', top, 's'), /^snapshot: [\d.]+ s\n$/);
   t.regex(await stderrOf('amend', '-o', 'lazy_refcounts=on', top), /^amend: [\d.]+ s\n$/);
   t.regex(await stderrOf('check', top), /^check: [\d.]+ s\n$/);
   t.regex(await stderrOf('rebase', '-b', '', top), /^rebase: \d+ MiB, /);
