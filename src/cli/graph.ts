@@ -17,7 +17,7 @@ export const graphCommand = defineCommand({
     'Of a server that runs, by the process id, a mount point, or neither when there is only one; or of a file that ' +
       '"serve --config" takes, without opening anything. Without options it prints a tree.',
   ],
-  arguments: [{ name: 'server', summary: 'Process id, mount point or file', optional: true }],
+  arguments: [{ name: 'server', summary: 'Process id, mount point, control socket or file', optional: true }],
   options: OPTIONS,
   examples: [
     { command: 'blockfuse graph /mnt/disk', text: 'As a tree' },

@@ -43,6 +43,8 @@ export class ControlSession implements ControlClient {
   private outOfBand = false;
   private waiting = 0;
   private last: Promise<void> = Promise.resolve();
+  /** Out of band, not answered yet. */
+  private readonly aside = new Set<Promise<void>>();
 
   constructor(options: SessionOptions) {
     this.options = options;
@@ -70,6 +72,15 @@ export class ControlSession implements ControlClient {
     return this.descriptors.shift();
   }
 
+  /** Resolves when everything that was received is answered. */
+  async finished(): Promise<void> {
+    for (let last; last !== this.last;) {
+      last = this.last;
+      await last;
+    }
+    await Promise.all(this.aside);
+  }
+
   /** The client is gone. */
   close(): void {
     for (const fd of this.descriptors.splice(0)) this.options.closeDescriptor?.(fd);
@@ -85,7 +96,8 @@ export class ControlSession implements ControlClient {
 
   private take(text: string): void {
     if (this.outOfBand && text.includes('"exec-oob"') && isOutOfBand(text)) {
-      void this.answer(text);
+      const answering = this.answer(text).finally(() => this.aside.delete(answering));
+      this.aside.add(answering);
       return;
     }
     this.waiting += 1;

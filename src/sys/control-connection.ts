@@ -15,6 +15,8 @@ const MAX_BACKLOG = 16 * 2 ** 20;
 export interface ConnectionListener {
   /** Throws when what came can't be a request: the connection is closed then. The descriptors belong to the listener. */
   receive(text: string, descriptors: readonly number[]): void;
+  /** Resolves when all that came is answered: a client may have said its last and still listen. */
+  finished(): Promise<void>;
   /** Called once, whoever ended it. */
   closed(): void;
 }
@@ -85,12 +87,25 @@ export class ControlConnection {
     this.writer.destroy();
   }
 
+  /** The client says no more (`printf ... | socat - UNIX:path`): it gets its answers before the end. */
+  private lastWords(): void {
+    this.release();
+    void this.listener.finished().finally(() => {
+      this.listener.closed();
+      this.writer.destroySoon();
+    });
+  }
+
   private stopReading(): void {
     if (!this.isOpen) return;
+    this.release();
+    this.listener.closed();
+  }
+
+  private release(): void {
     this.isOpen = false;
     this.poll.close();
     closeDescriptor(this.fd);
-    this.listener.closed();
   }
 
   private readSome(): void {
@@ -98,7 +113,7 @@ export class ControlConnection {
       reader ??= new MessageReader();
       const message = reader.read(this.fd);
       if (message === 'empty') return;
-      if (message === 'end') return this.close();
+      if (message === 'end') return this.lastWords();
       if (this.isRefused) {
         for (const fd of message.descriptors) closeDescriptor(fd);
         continue;

@@ -40,6 +40,7 @@ export function listenOn(listener: number, start: StartConversation): ControlLis
         receive: (text, descriptors) => {
           conversation.receive(text, descriptors);
         },
+        finished: () => conversation.finished(),
         closed: () => {
           connections.delete(own);
           conversation.closed();

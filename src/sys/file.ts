@@ -24,6 +24,11 @@ export function fileKind(path: string): FileKind {
   return stats === undefined ? 'missing' : kindOf(stats);
 }
 
+/** Whether a unix socket lies at a path. */
+export function isSocket(path: string): boolean {
+  return fs.statSync(path, { throwIfNoEntry: false })?.isSocket() === true;
+}
+
 function kindOf(stats: fs.Stats): FileKind {
   if (stats.isFile()) return 'regular';
   return stats.isBlockDevice() ? 'block' : 'other';

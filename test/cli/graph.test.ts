@@ -106,6 +106,7 @@ test('graph of a server: nodes, roles, permissions, exports; as text, JSON, DOT 
     { driver: 'raw', size: 1 << 20, allocated: 0, 'read-only': false },
   );
   const { stdout: text } = await blockfuse(['graph', join(folder, 'mnt')]);
+  t.is((await blockfuse(['graph', join(folder, 'qmp.sock')])).stdout, text);
   t.regex(
     text,
     /export "e0".*\n└─ e0 \[rw\/rwus\]: r0 \(raw\): 1 MiB, 0 % stored\n {3}└─ file \(data \+ primary\)/,

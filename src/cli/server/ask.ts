@@ -36,13 +36,13 @@ export async function ask(
 
 /** The same of any server. @param action begins the message of an error: `Cannot change "disk.qcow2"` */
 export async function askServer(
-  server: RunningServer,
+  server: Pick<RunningServer, 'socket'> & { readonly pid?: number },
   command: string,
   given: Readonly<Record<string, unknown>>,
   action: string,
 ): Promise<unknown> {
   const connection = await connectControl(server.socket).catch((error: unknown) => {
-    const text = `${action}: its server (pid ${server.pid}) does not answer`;
+    const text = `${action}: its server (${server.pid === undefined ? server.socket : `pid ${server.pid}`}) does not answer`;
     throw new BlockError('ECONNREFUSED', text, {}, error);
   });
   try {

@@ -22,6 +22,7 @@ export function converse(
     receive: (text, descriptors) => {
       session.receive(text, descriptors);
     },
+    finished: () => session.finished(),
     closed: close,
   };
 }
