@@ -217,6 +217,11 @@ test('what knows no bitmaps has written: they are inconsistent, and their cluste
     ],
   );
   await door.write(Buffer.alloc(CLUSTER * 5, 7), 0);
+  const undone = [
+    removeBitmap(graph, { node: 'n', name: 'two' }),
+    removeBitmap(graph, { node: 'n', name: 'no' }),
+  ];
+  await t.throwsAsync(runActions(graph, undone));
   await runActions(graph, [removeBitmap(graph, { node: 'n', name: 'one' })]);
   const fresh = { node: 'n', name: 'three', persistent: true, disabled: false };
   await runActions(graph, [addBitmap(graph, fresh)]);

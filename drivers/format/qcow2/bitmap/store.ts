@@ -61,7 +61,8 @@ export class BitmapStore implements BitmapCapability {
     this.refuseNew(bitmap);
     bitmap.persistent = true;
     const nameBytes = Buffer.from(bitmap.name);
-    bitmaps.records.push({ bitmap, nameBytes, extra: Buffer.alloc(0), flags: 0, place: undefined });
+    const flags = bitmap.inconsistent ? BitmapFlag.inUse : 0;
+    bitmaps.records.push({ bitmap, nameBytes, extra: Buffer.alloc(0), flags, place: undefined });
   }
 
   remove(bitmap: DirtyBitmap): Promise<void> {
