@@ -5,7 +5,15 @@ import { Random } from '../helpers/random.ts';
 import { tool } from '../helpers/tools.ts';
 import { output } from './process.ts';
 
-export type ImageKind = 'full' | 'empty' | 'chain' | 'compressed' | 'raw';
+/** Full images of other formats than qcow2. */
+export const OTHER_FORMATS = ['vmdk', 'vdi', 'vpc', 'vhdx'] as const;
+type OtherFormat = (typeof OTHER_FORMATS)[number];
+export type ImageKind = 'full' | 'empty' | 'chain' | 'compressed' | 'raw' | OtherFormat;
+
+export function formatOf(kind: ImageKind): string {
+  const own: readonly string[] = ['raw', ...OTHER_FORMATS];
+  return own.includes(kind) ? kind : 'qcow2';
+}
 
 const MiB = 1024 * 1024;
 const CLUSTER = 65_536;
@@ -56,6 +64,11 @@ export class Images {
         return this.chain(who);
       case 'empty':
         return this.fresh(who);
+      case 'vmdk':
+      case 'vdi':
+      case 'vpc':
+      case 'vhdx':
+        return this.other(await this.get('raw', 'a'), kind, who);
     }
   }
 
@@ -79,6 +92,13 @@ export class Images {
   private async convert(from: string, name: string, args: readonly string[]): Promise<string> {
     const path = join(this.folder, name);
     await output(tool('qemu-img'), ['convert', '-q', '-f', 'raw', '-O', 'qcow2', '-W', ...args, from, path]);
+    return path;
+  }
+
+  private async other(from: string, format: OtherFormat, who: 'a' | 'b'): Promise<string> {
+    const path = join(this.folder, `other-${who}.${format}`);
+    const exact = format === 'vpc' ? ['-o', 'force_size=on'] : [];
+    await output(tool('qemu-img'), ['convert', '-q', '-f', 'raw', '-O', format, '-W', ...exact, from, path]);
     return path;
   }
 

@@ -2,6 +2,7 @@ import { createReadStream, existsSync, readFileSync, writeFileSync } from 'node:
 import { rm } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { runFio } from './fio.ts';
+import { formatOf } from './images.ts';
 import type { Images } from './images.ts';
 import { output } from './process.ts';
 import type { Row } from './rows.ts';
@@ -99,7 +100,7 @@ class Measurement {
   private async start(who: Who, image: string): Promise<Served> {
     const starters: Record<string, Starter> = { a: startBlockfuse, bqemu: startQemu, bhost: startNothing };
     const starter = starters[who === 'a' ? 'a' : `b${this.row.against}`] ?? startNothing;
-    const served = await starter(image, this.row.image === 'raw' ? 'raw' : 'qcow2');
+    const served = await starter(image, formatOf(this.row.image));
     this.ready[who].push(served.readyMs);
     return served;
   }

@@ -1,4 +1,5 @@
 import type { Load } from './fio.ts';
+import { OTHER_FORMATS } from './images.ts';
 import type { ImageKind } from './images.ts';
 
 /** One line of the table: what is measured, against whom, and the ratio to reach. */
@@ -69,6 +70,11 @@ export const ROWS: readonly Row[] = [
     target: 1.5,
   },
   { name: 'zlib 1M read', image: 'compressed', against: 'qemu', load: sequential('read'), target: 1 },
+  ...OTHER_FORMATS.flatMap((image): Row[] => [
+    { name: `${image} 4k randread 8 jobs`, image, against: 'qemu', load: random('randread', 8), target: 2 },
+    { name: `${image} 1M read`, image, against: 'qemu', load: sequential('read'), target: 1.5 },
+    { name: `${image} 1M write`, image, against: 'qemu', load: sequential('write'), target: 1 },
+  ]),
   { name: 'raw 4k randread 8 jobs', ...raw, load: random('randread', 8) },
   { name: 'raw 4k randwrite 8 jobs', ...raw, load: random('randwrite', 8) },
   { name: 'raw 1M read', ...raw, load: sequential('read') },
