@@ -77,7 +77,8 @@ test('an export that ends while in use flushes after the last step of what was u
 });
 
 test('a signal ends a server of which one disk can not be flushed and another is in use, and tells of both', async (t) => {
-  const { client, folder, child, stderr, ended } = await serve(t);
+  const served = await serve(t);
+  const { client, folder, child } = served;
   for (const name of ['bad.raw', 'on-bad', 'on-busy'])
     await writeFile(join(folder, name), Buffer.alloc(4096));
   await client.run('blockdev-add', {
@@ -95,7 +96,7 @@ test('a signal ends a server of which one disk can not be flushed and another is
   const user = await open(join(folder, 'on-busy'), 'r+');
   t.teardown(() => user.close().catch(() => undefined));
   child.kill('SIGTERM');
-  t.is(await ended(), 1);
-  t.is(stderr().match(/Cannot flush "bad"/g)?.length, 1);
-  t.regex(stderr(), /detached because of a signal/);
+  t.is(await served.ended(), 1);
+  t.is(served.stderr().match(/Cannot flush "bad"/g)?.length, 1);
+  t.regex(served.stderr(), /detached because of a signal/);
 });
