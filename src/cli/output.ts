@@ -6,6 +6,24 @@ export function print(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
+let failure: Error | undefined;
+
+/**
+ * Errors of standard output are noted, not thrown: who reads only the beginning (`| head`) has what he wanted.
+ * The result tells whether everything printed so far was taken.
+ */
+export function watchOutput(): () => Promise<boolean> {
+  process.stdout.on('error', (error) => {
+    if (errnoOf(error) !== 'EPIPE') failure ??= error;
+  });
+  return async () => {
+    // The error of a write comes with the next turn.
+    await new Promise(setImmediate);
+    if (failure !== undefined) complain(`cannot write to standard output: ${failure.message}`);
+    return failure === undefined;
+  };
+}
+
 export function printJson(value: unknown): void {
   print(JSON.stringify(value, undefined, 4));
 }

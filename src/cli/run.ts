@@ -19,8 +19,13 @@ export async function run(argv: readonly string[]): Promise<number> {
   const { helperCommand, isMountHelper } = await import('./mount-helper.ts');
   const command = isMountHelper(invokedAs()) ? helperCommand(argv) : argv;
   if (command === undefined) return 0;
-  const { runProgram } = await import('./program.ts');
-  return runProgram(command);
+  const [{ runProgram }, { watchOutput }] = await Promise.all([
+    import('./program.ts'),
+    import('./output.ts'),
+  ]);
+  const isPrinted = watchOutput();
+  const code = await runProgram(command);
+  return (await isPrinted()) ? code : code || 1;
 }
 
 /** By which name: one program may have several. */

@@ -8,6 +8,7 @@ import type { ExecutionContext } from 'ava';
 import test from 'ava';
 import { COMMANDS } from '../../src/cli/commands.ts';
 import { blockfuse } from '../helpers/command.ts';
+import { program } from '../helpers/program.ts';
 import { attempt, run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun } from '../helpers/tools.ts';
@@ -206,4 +207,14 @@ test('formats lists the drivers', async (t) => {
   const rows = (await json(t, '.', ['formats', '--json'])) as { name: string; kind: string }[];
   t.true(rows.some(({ name, kind }) => name === 'qcow2' && kind === 'format'));
   t.true(rows.some(({ name, kind }) => name === 'file' && kind === 'protocol'));
+});
+
+test('output that is not read to its end is no error, output that can not be written is one', async (t) => {
+  const shell = (script: string) => attempt('bash', ['-c', script, process.execPath, program()]);
+  const head = await shell('"$0" "$1" help convert | head -n 1; exit "${PIPESTATUS[0]}"');
+  t.is(head.code, 0, head.stderr);
+  t.deepEqual([head.stdout.split('\n').length, head.stderr], [2, '']);
+  const full = await shell('"$0" "$1" formats >/dev/full');
+  t.is(full.code, 1);
+  t.regex(full.stderr, /^blockfuse: cannot write to standard output: .*no space left on device/);
 });
