@@ -6,10 +6,11 @@
  */
 import path from 'node:path';
 import { BlockError } from '../block/errors.ts';
-import { attachments, enterAttachment, makePrivateFolder } from '../sys/attachments.ts';
+import { attachments, enterAttachment, hasDevice, makePrivateFolder } from '../sys/attachments.ts';
 import { removeAttachment, removePrivateFolder } from '../sys/attachments.ts';
 import type { Attachment } from '../sys/attachments.ts';
 import { fileKind } from '../sys/file.ts';
+import { canonicalMountpoint, mountAt } from '../sys/mount-table.ts';
 import { attachLoop, detachLoop, mountFileSystem, unmountFileSystem } from '../sys/loop-device.ts';
 import type { ImageValues } from './image-arguments.ts';
 import { mountRequest } from './mount.ts';
@@ -75,24 +76,32 @@ function diskFile(disk: string, partition: number | undefined, image: string): s
   );
 }
 
-/** Resolves when the image is final. */
+/** Resolves when the image is final. What a detach that failed half-way has done already is left out. */
 export async function detachImage(what: string): Promise<void> {
   const wanted = path.resolve(what);
-  const found = attachments().filter(({ device, image, folder }) => [device, image, folder].includes(wanted));
-  const [attachment] = found;
-  if (attachment === undefined) {
+  const known = attachments().filter(({ device, image, folder }) => [device, image, folder].includes(wanted));
+  const live = known.filter(hasDevice);
+  if (known.length === 0) {
     throw new BlockError(
       'ENOENT',
       `Cannot detach "${what}": it is not attached; "blockfuse list" shows what is`,
     );
   }
-  if (found.length > 1) {
-    const devices = found.map(({ device }) => device).join(', ');
+  if (live.length > 1) {
+    const devices = live.map(({ device }) => device).join(', ');
     throw new BlockError('EINVAL', `Cannot detach "${what}": it is attached as ${devices}, name one of them`);
   }
-  if (attachment.folder !== undefined) await unmountFileSystem(attachment.folder);
-  await detachLoop(attachment.device);
-  removeAttachment(attachment.device);
-  await unmount(attachment.mountpoint, false);
-  removePrivateFolder(attachment.mountpoint);
+  for (const attachment of live.length > 0 ? live : known) await takeDown(attachment);
 }
+
+async function takeDown(attachment: Attachment): Promise<void> {
+  const { device, folder, mountpoint } = attachment;
+  if (folder !== undefined && isMounted(device, folder)) await unmountFileSystem(folder);
+  if (hasDevice(attachment)) await detachLoop(device);
+  await unmount(mountpoint, false);
+  removeAttachment(attachment);
+  removePrivateFolder(mountpoint);
+}
+
+const isMounted = (device: string, folder: string): boolean =>
+  mountAt(canonicalMountpoint(folder))?.source === device;

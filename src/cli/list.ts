@@ -15,8 +15,8 @@ export const listCommand = defineCommand({
   run: async ({ options }) => {
     const { leftLogs, runningServers } = await import('../sys/running-servers.ts');
     const { listMounts } = await import('../sys/fuse-mountpoint.ts');
-    const { attachments } = await import('../sys/attachments.ts');
-    const attached = attachments();
+    const { attachments, hasDevice } = await import('../sys/attachments.ts');
+    const attached = attachments().filter(hasDevice);
     const servers = runningServers().map((server) => withDevices(server, attached));
     if (options.json) printJson(servers);
     else if (servers.length > 0) print(renderServers(servers));

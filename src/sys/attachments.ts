@@ -1,4 +1,4 @@
-/** What `attach` has set up: one `<device>.attached` file each in the folder of this user's servers. */
+/** What `attach` has set up: one `attach-*.attached` file each, beside the folder of that name that its mount is on. */
 import {
   existsSync,
   mkdtempSync,
@@ -36,20 +36,23 @@ export function removePrivateFolder(folder: string): void {
 }
 
 export function enterAttachment(attachment: Attachment): void {
-  writeFileSync(pathOf(attachment.device), JSON.stringify(attachment), { mode: 0o600 });
+  writeFileSync(pathOf(attachment), JSON.stringify(attachment), { mode: 0o600 });
 }
 
-export function removeAttachment(device: string): void {
-  rmSync(pathOf(device), { force: true });
+export function removeAttachment(attachment: Attachment): void {
+  rmSync(pathOf(attachment), { force: true });
 }
 
-/** Attachments whose device still shows their file. */
+/** Attachments of which something is left: the device shows the file, or (somebody had used it too long) the file is there. */
 export function attachments(): Attachment[] {
   const folder = serversFolder();
   return readdirSync(folder)
     .filter((name) => name.endsWith(ENDING))
     .map((name) => JSON.parse(readFileSync(`${folder}/${name}`, 'utf8')) as Attachment)
-    .filter(({ device, file }) => loopFile(device) === file);
+    .filter((attachment) => hasDevice(attachment) || existsSync(attachment.file));
 }
 
-const pathOf = (device: string): string => `${serversFolder()}/${basename(device)}${ENDING}`;
+/** Whether the device is not free again, or another's. */
+export const hasDevice = ({ device, file }: Attachment): boolean => loopFile(device) === file;
+
+const pathOf = ({ mountpoint }: Attachment): string => `${serversFolder()}/${basename(mountpoint)}${ENDING}`;

@@ -35,7 +35,7 @@ export async function detachLoop(device: string): Promise<void> {
     if (tries === 250) {
       throw new BlockError(
         'EBUSY',
-        `Cannot detach "${device}": somebody still uses it (a mounted file system, LVM, RAID)`,
+        `Cannot detach "${device}": somebody still uses it (a file system mounted elsewhere, in a container too, LVM, RAID); when that has ended, detach again`,
       );
     }
     await delay(20);

@@ -1,4 +1,6 @@
 /** attach and detach: an ext4 over a loop device over a mounted qcow2, again and again, with nothing left behind. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -8,7 +10,7 @@ import { isMounted } from '../helpers/mounted.ts';
 import { attemptBlockfuse, blockfuse, program } from '../helpers/program.ts';
 import { attempt, run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
-import { canRun, isRoot } from '../helpers/tools.ts';
+import { canRun, isRoot, tool } from '../helpers/tools.ts';
 
 const ROUNDS = process.env['BLOCKFUSE_SOAK'] === '1' ? 100 : 6;
 
@@ -138,4 +140,26 @@ test.serial('where loop devices can not exist it says what to do instead, and le
   t.regex(outcome.stderr, /"blockfuse mount".*the files of its partitions/);
   t.is(outcome.stderr.trimEnd().split('\n').length, 1, outcome.stderr);
   t.false((await blockfuse(['list', '--json'])).stdout.includes(image));
+});
+
+test.serial('a detach that somebody was in the way of is finished by the next one', async (t) => {
+  if (!isRoot(t) || !canRun(t, 'qemu-img', 'sfdisk', 'mkfs.ext4', 'losetup', 'unshare')) return;
+  const { image, folder } = await partedImage(t);
+  const device = (await blockfuse(['attach', '--partition', '2', '--mount', folder, image])).stdout.trim();
+  // As a container does: a mount namespace that has a copy of the mount.
+  const container = spawn(tool('unshare'), ['-m', 'sh', '-c', 'echo in; exec sleep 100'], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  t.teardown(() => container.kill('SIGKILL'));
+  await once(container.stdout, 'data');
+  const refused = await attemptBlockfuse(['detach', folder]);
+  t.is(refused.code, 1);
+  t.regex(refused.stderr, /somebody still uses it .*detach again/);
+  const ended = once(container, 'exit');
+  container.kill('SIGKILL');
+  await ended;
+  await blockfuse(['detach', device]);
+  t.false((await blockfuse(['list', '--json'])).stdout.includes(image));
+  t.false(existsSync(`/sys/block/${device.slice('/dev/'.length)}/loop/backing_file`));
+  await run('qemu-img', ['check', '-q', image]);
 });
