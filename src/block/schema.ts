@@ -70,6 +70,20 @@ export function choice<const Values extends readonly string[]>(values: Values, d
   return v.pipe(v.picklist(values, `must be one of ${values.join(', ')}`), v.description(description));
 }
 
+/** Either one value, or an object of others: `name=value`, or `name.key=value` for each key. */
+export function either<One extends v.GenericSchema, Entries extends OptionEntries>(
+  one: One,
+  entries: Entries,
+  description: string,
+) {
+  const keys = Object.keys(entries).join(', ');
+  const values = [one, v.strictObject(entries)] as const;
+  return v.pipe(
+    v.union(values, `must be a value as the documentation has it, or an object of ${keys}`),
+    v.description(description),
+  );
+}
+
 /** Several values: a JSON array, or dotted options `name.0`, `name.1`. */
 export function list<Item extends v.GenericSchema>(item: Item, description: string) {
   const numbered = v.pipe(

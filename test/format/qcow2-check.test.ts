@@ -1,5 +1,4 @@
 /** Check and repair of qcow2 images: damage of each kind is found, named and repaired, with qemu-img as the judge. */
-import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
@@ -9,6 +8,7 @@ import { Graph } from '../../src/block/graph.ts';
 import { attempt, run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun } from '../helpers/tools.ts';
+import { Damage } from './qcow2-damage.ts';
 
 async function check(image: string, repair: CheckOptions['repair']): Promise<CheckResult> {
   const graph = new Graph({ drivers: DRIVERS });
@@ -32,52 +32,6 @@ async function use(image: string): Promise<void> {
     await disk.write(Buffer.alloc(70_000, 7), 5 * 65536 + 5);
   } finally {
     await graph.close();
-  }
-}
-
-class Damage {
-  private readonly path: string;
-
-  constructor(path: string) {
-    this.path = path;
-  }
-
-  async u64(at: number): Promise<bigint> {
-    const bytes = Buffer.alloc(8);
-    const file = await open(this.path, 'r');
-    await file.read(bytes, 0, 8, at);
-    await file.close();
-    return bytes.readBigUInt64BE();
-  }
-
-  async set64(at: number, value: bigint): Promise<void> {
-    const bytes = Buffer.alloc(8);
-    bytes.writeBigUInt64BE(value);
-    const file = await open(this.path, 'r+');
-    await file.write(bytes, 0, 8, at);
-    await file.close();
-  }
-
-  async set16(at: number, value: number): Promise<void> {
-    const file = await open(this.path, 'r+');
-    await file.write(Buffer.from([value >> 8, value & 255]), 0, 2, at);
-    await file.close();
-  }
-
-  async refcountTable(): Promise<number> {
-    return Number(await this.u64(48));
-  }
-
-  async refcountBlock(): Promise<number> {
-    return Number(await this.u64(await this.refcountTable()));
-  }
-
-  async l1(): Promise<number> {
-    return Number(await this.u64(40));
-  }
-
-  async l2(): Promise<number> {
-    return Number((await this.u64(await this.l1())) & 0xfffffffffffe00n);
   }
 }
 

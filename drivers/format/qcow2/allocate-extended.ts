@@ -82,14 +82,15 @@ export class ExtendedAllocate {
 
   /** Subclusters of the cluster that the entry names already, or of the data file, where places are fixed. */
   private within(slice: CachedTable, offset: number, length: number, out: Placement): boolean {
-    const { image, dataDiscards } = this.parts;
+    const { image, dataDiscards, keepsPlaces } = this.parts;
     const { clusterSize, subclusterSize } = image.geometry;
     const cluster = offset - (offset % clusterSize);
-    if (image.external && !dataDiscards.tryCancel(cluster / clusterSize)) return false;
+    const host = image.external ? cluster : this.entry.offset;
+    if ((image.external || keepsPlaces) && !dataDiscards.tryCancel(host / clusterSize)) return false;
     const end = Math.min(offset + length, cluster + clusterSize);
     out.start = offset - (offset % subclusterSize);
     out.length = Math.ceil((end - out.start) / subclusterSize) * subclusterSize;
-    out.offset = (image.external ? cluster : this.entry.offset) + out.start - cluster;
+    out.offset = host + out.start - cluster;
     out.zeroed = image.external && out.offset >= image.data.size;
     out.token = new Claim(slice, false);
     return true;

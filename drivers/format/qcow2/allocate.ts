@@ -57,7 +57,7 @@ export class StandardAllocate {
 
   /** The clusters that the entries name already and that nobody else uses. */
   private reuse(slice: CachedTable, clusters: number, out: Placement): boolean {
-    if (!this.tryCancelDiscards(out.start, clusters)) return false;
+    if (!this.tryCancelDiscards(this.entry.offset, clusters)) return false;
     out.offset = this.entry.offset;
     out.length = clusters * this.parts.image.geometry.clusterSize;
     out.zeroed = false;
@@ -86,9 +86,10 @@ export class StandardAllocate {
     return true;
   }
 
+  /** @param start offset in the file that holds the data */
   private tryCancelDiscards(start: number, clusters: number): boolean {
-    const { image, dataDiscards } = this.parts;
-    if (!image.external) return true;
+    const { image, dataDiscards, keepsPlaces } = this.parts;
+    if (!image.external && !keepsPlaces) return true;
     const first = start / image.geometry.clusterSize;
     for (let cluster = first; cluster < first + clusters; cluster += 1) {
       if (!dataDiscards.tryCancel(cluster)) return false;

@@ -12,7 +12,10 @@ import type { DiscardPolicy } from './frees.ts';
 import { Housekeeping } from './housekeeping.ts';
 import type { Image } from './image.ts';
 import { L1Table } from './l1-table.ts';
+import { dataOverlaps } from './data-overlaps.ts';
 import { L2Cache } from './l2-cache.ts';
+import type { L2CacheOptions } from './l2-cache.ts';
+import type { MetadataKind } from './overlap-modes.ts';
 import { L2Tables } from './l2-tables.ts';
 import { StandardMap } from './map.ts';
 import { ExtendedMap } from './map-extended.ts';
@@ -57,7 +60,7 @@ export interface Writer {
  */
 export async function buildReader(image: Image, sizes: CacheSizes, l1?: Buffer): Promise<Reader> {
   const table = l1 === undefined ? await readL1(image) : new L1Table(image, l1, 0);
-  return readerOf(image, table, sizes, () => Promise.resolve());
+  return readerOf(image, table, { capacity: sizes.slices, makeRoom: () => Promise.resolve() });
 }
 
 /** A snapshot of an image that is open; its tables do not change. */
@@ -71,8 +74,8 @@ export function viewReader(
   return { l1, l2, map: mapOf(image, l2), compressed: new CompressedReader(image, l2, () => view.size) };
 }
 
-function readerOf(image: Image, l1: L1Table, sizes: CacheSizes, makeRoom: () => Promise<void>): Reader {
-  const l2 = new L2Cache(image, l1, { capacity: sizes.slices, makeRoom });
+function readerOf(image: Image, l1: L1Table, options: L2CacheOptions): Reader {
+  const l2 = new L2Cache(image, l1, options);
   return { l1, l2, map: mapOf(image, l2), compressed: new CompressedReader(image, l2) };
 }
 
@@ -80,16 +83,29 @@ function mapOf(image: Image, l2: L2Cache): Reader['map'] {
   return image.geometry.extendedL2 ? new ExtendedMap(image, l2) : new StandardMap(image, l2);
 }
 
+export interface WriterOptions {
+  readonly sizes: CacheSizes;
+  readonly snapshots: SnapshotTable;
+  readonly bitmaps?: BitmapList;
+  readonly policy: DiscardPolicy;
+  /** Discarded clusters keep their places. */
+  readonly keepsPlaces?: boolean;
+  /** Tables that writes are checked not to hit; the usual ones when left out. */
+  readonly overlap?: ReadonlySet<MetadataKind>;
+}
+
 export async function buildWriter(
   image: Image,
-  parts: { sizes: CacheSizes; snapshots: SnapshotTable; bitmaps?: BitmapList; policy: DiscardPolicy },
+  parts: WriterOptions,
 ): Promise<{ reader: Reader; writer: Writer }> {
   const l1 = await readL1(image);
   const table = await readRefcountTable(image);
   const makeRoom = () => writeback.flush();
-  const reader = readerOf(image, l1, parts.sizes, makeRoom);
   const refcounts = new Refcounts(image, table, { capacity: parts.sizes.pages, makeRoom });
   const metadata = new MetadataClusters(image, { ...parts, l1, refcountTable: table });
+  await metadata.loadInactive();
+  const loaded = dataOverlaps(image, metadata);
+  const reader = readerOf(image, l1, { capacity: parts.sizes.slices, makeRoom, loaded });
   const housekeeping = new Housekeeping(image.subject, makeRoom);
   const freed = () => {
     housekeeping.freed(release.pending);
@@ -112,9 +128,11 @@ export async function buildWriter(
     pages: refcounts.store,
     refcountTable: table,
     release,
+    metadata,
   });
   const tables = new L2Tables(image, { l1, l2: reader.l2, allocator, metadata, frees });
-  const writing = { image, l2: reader.l2, tables, allocator, frees, dataDiscards };
+  const { keepsPlaces = false } = parts;
+  const writing = { image, l2: reader.l2, tables, allocator, frees, dataDiscards, keepsPlaces };
   const { extendedL2 } = image.geometry;
   const allocate = extendedL2 ? new ExtendedAllocate(writing) : new StandardAllocate(writing);
   const zero = extendedL2 ? new ExtendedZero(writing) : new StandardZero(writing);

@@ -99,6 +99,11 @@ export class Image {
    * @param what the field, its value, and what was wanted
    */
   corrupt(what: string): never {
+    throw this.noteDamage(what);
+  }
+
+  /** The same for damage that does not stand in the way of what is being done. */
+  noteDamage(what: string): BlockError {
     const error = new BlockError('EIO', `Cannot use image "${this.subject}": it is corrupt: ${what}`);
     log('%s', error.message);
     this.onCorrupt?.(what);
@@ -107,7 +112,7 @@ export class Image {
       this.refuseWrites(error);
       this.markCorrupt();
     }
-    throw error;
+    return error;
   }
 
   /** Throws when damage was found: what is in memory must not reach the disk any more. */

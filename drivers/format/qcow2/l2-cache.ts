@@ -4,6 +4,13 @@ import type { L1Table } from './l1-table.ts';
 import type { CachedTable } from './table-cache.ts';
 import { TableStore } from './table-store.ts';
 
+export interface L2CacheOptions {
+  /** Slices. */
+  readonly capacity: number;
+  readonly makeRoom: () => Promise<void>;
+  readonly loaded?: ((bytes: Buffer) => void) | undefined;
+}
+
 /**
  * L2 tables in slices. A slice is known by the guest range it describes (guest offset / slice span), not by its place:
  * the hot path does not look at the L1 table, and a table that is copied elsewhere keeps its slices.
@@ -14,7 +21,7 @@ export class L2Cache {
   private readonly l1: L1Table;
   private readonly sliceSpan: number;
 
-  constructor(image: Image, l1: L1Table, options: { capacity: number; makeRoom: () => Promise<void> }) {
+  constructor(image: Image, l1: L1Table, options: L2CacheOptions) {
     this.image = image;
     this.l1 = l1;
     const { sliceSize, sliceSpan, slicesPerTable } = image.geometry;
@@ -25,6 +32,7 @@ export class L2Cache {
       tableSize: sliceSize,
       capacity: options.capacity,
       makeRoom: options.makeRoom,
+      loaded: options.loaded,
       place: (key) => {
         const table = l1.tableOffset(Math.floor(key / slicesPerTable));
         if (table === 0) image.corrupt(`the L2 table of slice ${key} is gone`);

@@ -25,6 +25,8 @@ import { imageInfo, namesInImage } from './info.ts';
 import type { NamesInImage } from './info.ts';
 import { cacheSizes, sliceSizeOption } from './options.ts';
 import type { Qcow2Options } from './options.ts';
+import { overlapKinds } from './overlap-modes.ts';
+import type { MetadataKind } from './overlap-modes.ts';
 import { rebuildRefcounts } from './rebuild-refcounts.ts';
 import { findSnapshot } from './snapshot/find.ts';
 import { readSnapshotL1 } from './snapshot/view.ts';
@@ -145,7 +147,20 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
     snapshot: options['pass-discard-snapshot'],
     other: options['pass-discard-other'],
   };
-  return { ...rest, ...(await buildWriter(image, { sizes, snapshots, bitmaps, policy })) };
+  const keepsPlaces = keepsPlacesOption(options, geometry.version, subject);
+  // A repair mends what is found, and must not be stopped by it.
+  const overlap = options['x-repair'] ? new Set<MetadataKind>() : overlapKinds(options);
+  const writing = { sizes, snapshots, bitmaps, policy, keepsPlaces, overlap };
+  return { ...rest, ...(await buildWriter(image, writing)) };
+}
+
+function keepsPlacesOption(options: Qcow2Options, version: number, subject: string): boolean {
+  if (options['discard-no-unref'] && version < 3) {
+    const what =
+      'discard-no-unref is on, which needs version 3 (compat=1.1): there are no zero clusters in version 2';
+    throw new BlockError('EINVAL', `Cannot open image "${subject}": ${what}`);
+  }
+  return options['discard-no-unref'];
 }
 
 /** The table of the snapshot that the options ask for; the image is that of the snapshot then. */

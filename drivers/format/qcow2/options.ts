@@ -1,8 +1,25 @@
-import { bool, choice, integer, optional, size, text } from '../../../src/block/schema.ts';
+import { bool, choice, either, integer, optional, size, text } from '../../../src/block/schema.ts';
 import type { OptionEntries, OptionsOf } from '../../../src/block/schema.ts';
 import { alignUp, isPowerOfTwo } from '../../../src/util/sizes.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import type { Header } from './header.ts';
+
+const OVERLAP_TEMPLATES = ['none', 'constant', 'cached', 'all'] as const;
+
+const guards = (what: string) => optional(bool(`Writes do not hit ${what}`));
+
+const OVERLAP_SWITCHES = {
+  template: optional(choice(OVERLAP_TEMPLATES, 'What holds for tables without a switch; cached')),
+  'main-header': guards('the header'),
+  'active-l1': guards('the active L1 table'),
+  'active-l2': guards('an active L2 table'),
+  'refcount-table': guards('the refcount table'),
+  'refcount-block': guards('a refcount block'),
+  'snapshot-table': guards('the snapshot table'),
+  'inactive-l1': guards('the L1 table of a snapshot'),
+  'inactive-l2': guards('an L2 table of a snapshot'),
+  'bitmap-directory': guards('the tables of persistent bitmaps'),
+};
 
 /** QEMU's names. */
 export const QCOW2_OPTIONS = {
@@ -10,9 +27,16 @@ export const QCOW2_OPTIONS = {
   'pass-discard-request': optional(bool('Discards of the guest release space of the host file')),
   'pass-discard-snapshot': optional(bool('Deleting a snapshot releases space of the host file'), true),
   'pass-discard-other': optional(bool('Other freed clusters release space of the host file'), false),
+  'discard-no-unref': optional(
+    bool('Discarded clusters keep their places and read as zeroes: the file does not fragment; version 3'),
+    false,
+  ),
   'overlap-check': optional(
-    choice(['none', 'constant', 'cached', 'all'], 'Checks before clusters are given out'),
-    'cached',
+    either(
+      choice(OVERLAP_TEMPLATES, 'Which tables are looked after'),
+      OVERLAP_SWITCHES,
+      'Which tables are checked not to be where something is written: none, constant, cached (the default) or all, or each by itself',
+    ),
   ),
   'cache-size': optional(size('Memory for L2 tables and refcount blocks together')),
   'l2-cache-size': optional(size('Memory for L2 tables; 32 MiB or what the disk needs')),

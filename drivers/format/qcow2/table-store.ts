@@ -14,6 +14,8 @@ export interface TableStoreParts {
   readonly capacity: number;
   /** Byte offset in the file of a table that exists; throws when the entry that names it is damaged. */
   readonly place: (key: number) => number;
+  /** Told of each table that comes in from the file. */
+  readonly loaded?: ((bytes: Buffer) => void) | undefined;
   /** Writes dirty tables back, to make room. */
   readonly makeRoom: () => Promise<void>;
 }
@@ -46,7 +48,7 @@ export class TableStore {
     }
     if (!this.loading.has(key)) {
       const bytes = Buffer.allocUnsafeSlow(tableSize);
-      if (file.tryRead(bytes, 0, tableSize, place(key))) return this.cache.insert(key, bytes);
+      if (file.tryRead(bytes, 0, tableSize, place(key))) return this.insert(key, bytes);
     }
     need.want(() => this.load(key));
     return undefined;
@@ -75,6 +77,11 @@ export class TableStore {
     const { epoch } = this.cache;
     const bytes = Buffer.allocUnsafeSlow(this.parts.tableSize);
     await this.parts.file.read(bytes, this.parts.place(key));
-    if (this.cache.epoch === epoch && this.cache.find(key) === undefined) this.cache.insert(key, bytes);
+    if (this.cache.epoch === epoch && this.cache.find(key) === undefined) this.insert(key, bytes);
+  }
+
+  private insert(key: number, bytes: Buffer): CachedTable {
+    this.parts.loaded?.(bytes);
+    return this.cache.insert(key, bytes);
   }
 }

@@ -16,6 +16,19 @@ export interface WriteParts {
   readonly allocator: Allocator;
   readonly frees: Frees;
   readonly dataDiscards: DataDiscards;
+  /** Discarded clusters keep their places (discard-no-unref). */
+  readonly keepsPlaces: boolean;
+}
+
+/** Whether the entry keeps its place when what it holds is discarded: a place that others have too is given up. */
+export function keepsPlace({ keepsPlaces, image }: WriteParts, entry: L2Entry): boolean {
+  if (!keepsPlaces || image.external || !entry.copied) return false;
+  return entry.kind === Kind.data || entry.kind === Kind.reserved;
+}
+
+/** A place that was kept has nothing of worth in it any more. */
+export function discardKept({ frees, dataDiscards, image }: WriteParts, entry: L2Entry): void {
+  if (frees.policies.request) dataDiscards.add(entry.offset / image.geometry.clusterSize);
 }
 
 const place = new CompressedPlace();

@@ -15,6 +15,7 @@
 import { BlockError } from '../../../src/block/errors.ts';
 import type { Image } from './image.ts';
 import type { L1Table } from './l1-table.ts';
+import type { MetadataClusters } from './metadata-clusters.ts';
 import { Mutex } from './mutex.ts';
 import type { RefcountTable } from './refcount-table.ts';
 import type { Release } from './release.ts';
@@ -28,6 +29,7 @@ export interface WritebackParts {
   readonly pages: TableStore;
   readonly refcountTable: RefcountTable;
   readonly release: Release;
+  readonly metadata: MetadataClusters;
 }
 
 interface Batch {
@@ -85,7 +87,10 @@ export class Writeback {
   private async write(batch: Batch): Promise<void> {
     const { image, slices, pages, l1, refcountTable } = this.parts;
     const changesMapping = batch.slices.length > 0 || batch.l1.size > 0;
-    if (changesMapping || batch.pages.length > 0) image.requireSound();
+    if (changesMapping || batch.pages.length > 0) {
+      this.parts.metadata.verify();
+      image.requireSound();
+    }
     if (batch.refcountTable.size > 0) await this.flushChildren();
     await pages.writeAll(batch.pages);
     await refcountTable.write(batch.refcountTable);

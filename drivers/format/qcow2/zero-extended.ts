@@ -1,6 +1,6 @@
 import { ALL_SUBCLUSTERS, Kind, L2Entry, subclusterMask, writePlace } from './l2-entry.ts';
 import type { CachedTable } from './table-cache.ts';
-import { freeEntry } from './write-parts.ts';
+import { discardKept, freeEntry, keepsPlace } from './write-parts.ts';
 import type { WriteParts } from './write-parts.ts';
 
 interface Part {
@@ -90,7 +90,9 @@ export class ExtendedZero {
     const compressed = entry.kind === Kind.compressed;
     const allocated = compressed ? 0 : (entry.allocated & ~part.mask) >>> 0;
     const zeroes = compressed ? ALL_SUBCLUSTERS : (entry.zeroes | part.mask) >>> 0;
-    const drops = compressed || (allocated === 0 && (mayUnmap || !entry.copied));
+    const keeps = keepsPlace(this.parts, entry);
+    if (keeps && mayUnmap && allocated === 0 && entry.allocated !== 0) discardKept(this.parts, entry);
+    const drops = compressed || (allocated === 0 && ((mayUnmap && !keeps) || !entry.copied));
     this.write(part, { allocated, zeroes, drops });
   }
 
@@ -101,7 +103,9 @@ export class ExtendedZero {
     const before = compressed ? 0 : entry.zeroes;
     const zeroes = this.parts.image.hasBacking() ? (before | gone) >>> 0 : before;
     const allocated = compressed ? 0 : (entry.allocated & ~part.mask) >>> 0;
-    this.write(part, { allocated, zeroes, drops: compressed || allocated === 0 });
+    const keeps = keepsPlace(this.parts, entry);
+    if (keeps && allocated === 0 && entry.allocated !== 0) discardKept(this.parts, entry);
+    this.write(part, { allocated, zeroes, drops: compressed || (allocated === 0 && !keeps) });
   }
 
   private write(part: Part, next: { allocated: number; zeroes: number; drops: boolean }): void {

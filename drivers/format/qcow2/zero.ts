@@ -1,6 +1,6 @@
 import { COPIED_WORD, Kind, L2Entry, ZERO_BIT } from './l2-entry.ts';
 import type { CachedTable } from './table-cache.ts';
-import { freeEntry } from './write-parts.ts';
+import { discardKept, freeEntry, keepsPlace } from './write-parts.ts';
 import type { WriteParts } from './write-parts.ts';
 
 /** Write-zeroes and discard by metadata, for images without subclusters: whole clusters, one L2 slice a call. */
@@ -37,7 +37,7 @@ export class StandardZero {
     if (inCluster !== 0) return Math.min(length, clusterSize - inCluster);
     const clusters = this.wholeClusters(offset, length);
     if (clusters === 0) return length;
-    return this.tryEach(offset, clusters, length, (entry) => (this.isEmpty(entry) ? KEEP : this.blank()));
+    return this.tryEach(offset, clusters, length, (entry) => this.discarded(entry));
   }
 
   /** Makes whole clusters unallocated, whatever shows through then: they are past the end of the disk. */
@@ -80,7 +80,8 @@ export class StandardZero {
   private change(slice: CachedTable, index: number, how: number): void {
     if (how === KEEP) return;
     this.parts.l2.store.cache.change(slice);
-    if (how === RESERVE) {
+    if (how === RESERVE || how === VACATE) {
+      if (how === VACATE) discardKept(this.parts, this.entry);
       slice.bytes.writeUInt32BE((this.entry.low | ZERO_BIT) >>> 0, index * 8 + 4);
       return;
     }
@@ -92,9 +93,17 @@ export class StandardZero {
   private zeroed(entry: L2Entry, mayUnmap: boolean): number {
     if (entry.kind === Kind.zero) return KEEP;
     if (entry.kind === Kind.unallocated) return this.parts.image.hasBacking() ? ZERO : KEEP;
-    if (entry.kind === Kind.reserved && !mayUnmap) return KEEP;
+    const keeps = keepsPlace(this.parts, entry);
+    if (entry.kind === Kind.reserved && (!mayUnmap || keeps)) return KEEP;
+    if (keeps && mayUnmap) return VACATE;
     if (entry.kind === Kind.data && !mayUnmap && entry.high >= COPIED_WORD) return RESERVE;
     return this.blank();
+  }
+
+  private discarded(entry: L2Entry): number {
+    if (this.isEmpty(entry)) return KEEP;
+    if (!keepsPlace(this.parts, entry)) return this.blank();
+    return entry.kind === Kind.reserved ? KEEP : VACATE;
   }
 
   /** What an entry becomes that gives up its place. */
@@ -114,3 +123,5 @@ const RESERVE = 1;
 /** Reads as zeroes, has no place. */
 const ZERO = 2;
 const EMPTY = 3;
+/** Reads as zeroes, keeps its place, which holds nothing of worth. */
+const VACATE = 4;

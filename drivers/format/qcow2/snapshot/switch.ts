@@ -62,6 +62,7 @@ async function switchOver(
     allocator.mayBeWritten(counts.end);
   }
   for (const { first, count, reason } of counts.frees) writer.frees.add(first, count, reason);
+  await metadata.loadInactive();
 }
 
 interface NewTable {
