@@ -115,6 +115,37 @@ test(
   { corruptions: true, leaks: false, names: /does not say that its refcount is one/, code: 2 },
 );
 
+test('a refcount that is too high', repairs, async (damage) => damage.setRefcount(6, 3), {
+  corruptions: false,
+  leaks: true,
+  names: /Leaked cluster 6 has refcount 3, but 1 references/,
+  code: 2,
+});
+test(
+  'a refcount table entry past the end of the file',
+  repairs,
+  async (damage) => damage.set64(await damage.refcountTable(), 0x7000000000n),
+  { corruptions: true, leaks: false, names: /refcount block 0 is at 481036337152/, code: 2 },
+);
+test(
+  'a refcount block in two places of the table',
+  repairs,
+  async (damage) => damage.set64((await damage.refcountTable()) + 8, BigInt(await damage.refcountBlock())),
+  {
+    corruptions: true,
+    leaks: true,
+    names: /refcount block 1 at 131072 is used for something else as well/,
+    code: 2,
+  },
+);
+test(
+  'an L1 entry without the flag of unshared tables',
+  repairs,
+  async (damage) =>
+    damage.set64(await damage.l1(), (await damage.u64(await damage.l1())) & 0x7fffffffffffffffn),
+  { corruptions: true, leaks: false, names: /L1 entry 0 does not say that its refcount is one/, code: 2 },
+);
+
 test('an image that was not closed, with lazy refcounts, is repaired when opened for writing', async (t) => {
   if (!canRun(t, 'qemu-img', 'qemu-io')) return;
   const image = await makeImage(t, 'lazy_refcounts=on');
