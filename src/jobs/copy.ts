@@ -25,9 +25,15 @@ export async function copyDisk(source: Child, target: Child, options: CopyOption
   const { chunk = CHUNK, parallel = 8, depth = Infinity, signal } = options;
   const total = Math.min(source.size, target.size);
   let done = 0;
+  // Used again and again: fresh memory costs the kernel more than the copy.
+  const buffers: Buffer[] = [];
   const copy = async (segment: Segment): Promise<void> => {
     signal?.throwIfAborted();
-    if (segment.depth < depth) await copySegment(segment, source, target, options);
+    if (segment.depth < depth) {
+      const room = buffers.pop() ?? Buffer.allocUnsafeSlow(chunk);
+      await copySegment(segment, source, target, { ...options, room });
+      buffers.push(room);
+    }
     done += segment.length;
     options.progress?.(done, total);
   };
@@ -43,7 +49,7 @@ async function copySegment(
   segment: Segment,
   source: Child,
   target: Child,
-  options: CopyOptions,
+  options: CopyOptions & { readonly room: Buffer },
 ): Promise<void> {
   const { offset, length } = segment;
   const keep = options.targetIsZero === true;
@@ -51,7 +57,7 @@ async function copySegment(
     if (!keep) await target.writeZeroes(offset, length, ZeroFlag.mayUnmap);
     return;
   }
-  const bytes = Buffer.allocUnsafe(length);
+  const bytes = options.room.subarray(0, length);
   await source.read(bytes, offset);
   for (const run of dataRuns(bytes, options.sparse ?? 4096)) {
     const part = bytes.subarray(run.at, run.at + run.length);
