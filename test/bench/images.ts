@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { copyFile, open, rm } from 'node:fs/promises';
+import { copyFile, open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Random } from '../helpers/random.ts';
 import { tool } from '../helpers/tools.ts';
@@ -8,7 +8,12 @@ import { output } from './process.ts';
 /** Full images of other formats than qcow2. */
 export const OTHER_FORMATS = ['vmdk', 'vdi', 'vpc', 'vhdx'] as const;
 type OtherFormat = (typeof OTHER_FORMATS)[number];
-export type ImageKind = 'full' | 'empty' | 'chain' | 'compressed' | 'raw' | OtherFormat;
+export type ImageKind = 'full' | 'empty' | 'chain' | 'compressed' | 'encrypted' | 'raw' | OtherFormat;
+
+/** Of encrypted images. */
+const PASSPHRASE = 'bench';
+/** How QEMU's programs are given it, under the id `key`. */
+export const SECRET = ['--object', `secret,id=key,data=${PASSPHRASE}`];
 
 export function formatOf(kind: ImageKind): string {
   const own: readonly string[] = ['raw', ...OTHER_FORMATS];
@@ -44,6 +49,14 @@ export class Images {
     return image;
   }
 
+  /** The file with the passphrase of an encrypted image; undefined for others. */
+  async keyFile(kind: ImageKind): Promise<string | undefined> {
+    if (kind !== 'encrypted') return undefined;
+    const path = join(this.folder, 'key');
+    await writeFile(path, PASSPHRASE);
+    return path;
+  }
+
   /** A new empty image; the caller removes it. */
   async fresh(who: 'a' | 'b'): Promise<string> {
     const path = join(this.folder, `empty-${who}.qcow2`);
@@ -60,6 +73,11 @@ export class Images {
         return this.convert(await this.get('raw', 'a'), `full-${who}.qcow2`, []);
       case 'compressed':
         return this.convert(await this.soft(), `compressed-${who}.qcow2`, ['-c']);
+      case 'encrypted':
+        return this.convert(await this.get('raw', 'a'), `encrypted-${who}.qcow2`, [
+          ...SECRET,
+          ...['-o', 'encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10'],
+        ]);
       case 'chain':
         return this.chain(who);
       case 'empty':

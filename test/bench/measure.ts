@@ -100,7 +100,8 @@ class Measurement {
   private async start(who: Who, image: string): Promise<Served> {
     const starters: Record<string, Starter> = { a: startBlockfuse, bqemu: startQemu, bhost: startNothing };
     const starter = starters[who === 'a' ? 'a' : `b${this.row.against}`] ?? startNothing;
-    const served = await starter(image, formatOf(this.row.image));
+    const key = await this.images.keyFile(this.row.image);
+    const served = await starter(image, formatOf(this.row.image), key);
     this.ready[who].push(served.readyMs);
     return served;
   }

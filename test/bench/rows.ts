@@ -33,6 +33,7 @@ const sequential = (pattern: 'read' | 'write', direct = true): Load => ({
 });
 
 const qcow2 = { image: 'full', against: 'qemu' } as const;
+const luks = { image: 'encrypted', against: 'qemu', target: 0.6 } as const;
 const raw = { image: 'raw', against: 'host', target: 0.9 } as const;
 /** Not in the issue's table: what passthrough costs when nothing else takes time. */
 const cachedRaw = { ...raw, target: 0.7 } as const;
@@ -70,6 +71,10 @@ export const ROWS: readonly Row[] = [
     target: 1.5,
   },
   { name: 'zlib 1M read', image: 'compressed', against: 'qemu', load: sequential('read'), target: 1 },
+  { name: 'LUKS 4k randread 8 jobs', ...luks, load: random('randread', 8) },
+  { name: 'LUKS 4k randwrite 8 jobs', ...luks, load: random('randwrite', 8) },
+  { name: 'LUKS 1M read', ...luks, load: sequential('read') },
+  { name: 'LUKS 1M write', ...luks, load: sequential('write') },
   ...OTHER_FORMATS.flatMap((image): Row[] => [
     { name: `${image} 4k randread 8 jobs`, image, against: 'qemu', load: random('randread', 8), target: 2 },
     { name: `${image} 1M read`, image, against: 'qemu', load: sequential('read'), target: 1.5 },

@@ -4,6 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { program } from '../helpers/program.ts';
 import { tool } from '../helpers/tools.ts';
 import { onCleanup } from './cleanup.ts';
+import { SECRET } from './images.ts';
 import { output, startServer } from './process.ts';
 
 /** A disk that can be measured: a file, and who serves it. */
@@ -16,13 +17,15 @@ export interface Served {
   end(): Promise<void>;
 }
 
-export type Starter = (image: string, format: string) => Promise<Served>;
+/** @param keyFile the passphrase of an encrypted image */
+export type Starter = (image: string, format: string, keyFile?: string) => Promise<Served>;
 
 /** `blockfuse mount`, with the image itself as mount point, as the other server has it. */
-export const startBlockfuse: Starter = async (image, format) => {
+export const startBlockfuse: Starter = async (image, format, keyFile) => {
   const mountpoint = await newMountpoint(image);
   const start = performance.now();
-  const mount = [program(), 'mount', '--json', '--format', format, image, mountpoint];
+  const key = keyFile === undefined ? [] : ['--key-file', keyFile];
+  const mount = [program(), 'mount', '--json', ...key, '--format', format, image, mountpoint];
   const end = onCleanup(async () => {
     if (isMounted(mountpoint)) await output(process.execPath, [program(), 'unmount', mountpoint]);
   });
@@ -33,9 +36,11 @@ export const startBlockfuse: Starter = async (image, format) => {
 };
 
 /** QEMU's storage daemon with a FUSE export. */
-export const startQemu: Starter = async (image, format) => {
+export const startQemu: Starter = async (image, format, keyFile) => {
   const mountpoint = await newMountpoint(image);
   const start = performance.now();
+  const secret = keyFile === undefined ? [] : SECRET;
+  const key = keyFile === undefined ? '' : ',encrypt.format=luks,encrypt.key-secret=key';
   const blockdev =
     format === 'raw'
       ? ['--blockdev', `driver=file,filename=${image},node-name=q,discard=unmap`]
@@ -43,10 +48,15 @@ export const startQemu: Starter = async (image, format) => {
           '--blockdev',
           `driver=file,filename=${image},node-name=f,discard=unmap`,
           '--blockdev',
-          `driver=${format},file=f,node-name=q,discard=unmap`,
+          `driver=${format},file=f,node-name=q,discard=unmap${key}`,
         ];
   const share = `type=fuse,id=e,node-name=q,mountpoint=${mountpoint},writable=on`;
-  const { child, end } = startServer(tool('qemu-storage-daemon'), [...blockdev, '--export', share]);
+  const { child, end } = startServer(tool('qemu-storage-daemon'), [
+    ...secret,
+    ...blockdev,
+    '--export',
+    share,
+  ]);
   while (!isMounted(mountpoint)) {
     if (child.exitCode !== null) throw new Error(`qemu-storage-daemon ended: exit code ${child.exitCode}`);
     await delay(2);
