@@ -132,7 +132,10 @@ test.serial('a mount in use is refused, naming who uses it, and goes on', async 
   await run('qemu-img', ['create', '-q', '-f', 'qcow2', image, '64M']);
   const mounted = await mountImage(t, image);
   const writers = await startWriters(t, mounted.file);
+  // The writers may be through before the command is there.
+  const holder = await open(mounted.file);
   const refused = await attemptBlockfuse(['unmount', mounted.mountpoint]);
+  await holder.close();
   t.is(refused.code, 1);
   t.regex(refused.stderr, /in use.*node/i);
   for (const { ended } of writers) t.is(await ended, BLOCKS_EACH);

@@ -44,6 +44,8 @@ export class PartitionFolder implements DirectorySource {
   private entries = new Map<string, Entry>();
   private readGeneration = -1;
   private readAt = 0;
+  /** When the disk had been changed last, as its file tells: what the kernel writes past this server shows there. */
+  private readTime = '';
   private reading: Promise<void> | undefined;
   private warned = '';
 
@@ -89,8 +91,7 @@ export class PartitionFolder implements DirectorySource {
   }
 
   private async current(): Promise<ReadonlyMap<string, Entry>> {
-    const { generation } = this.disk.child.node;
-    if (generation !== this.readGeneration || Date.now() - this.readAt > BELIEVED_MS) {
+    if (this.isOutdated()) {
       this.reading ??= this.refresh().finally(() => {
         this.reading = undefined;
       });
@@ -99,10 +100,21 @@ export class PartitionFolder implements DirectorySource {
     return this.entries;
   }
 
+  private isOutdated(): boolean {
+    if (this.disk.child.node.generation !== this.readGeneration) return true;
+    return Date.now() - this.readAt > BELIEVED_MS || this.changeTime() !== this.readTime;
+  }
+
+  private changeTime(): string {
+    const { sec, nsec } = this.disk.file.attributes().mtime;
+    return `${sec}.${nsec}`;
+  }
+
   private async refresh(): Promise<void> {
     const { child, file } = this.disk;
     this.readGeneration = child.node.generation;
     this.readAt = Date.now();
+    this.readTime = this.changeTime();
     // Through the export, as everything else: a change of the graph holds it back.
     const table = await file.export.run({ cancel: undefined }, readPartitionTable);
     this.tell(table?.warnings ?? []);
