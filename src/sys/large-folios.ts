@@ -11,12 +11,14 @@
 import { libc } from './libc.ts';
 
 const PAGE = 4096;
-/** The largest folio there is, and the smallest distance of two attempts. */
-const REGION = 2 * 1_048_576;
+/** The distance of two attempts: folios of up to this size cost little, and a part of the disk may be cached in several. */
+const REGION = 262_144;
 /** Writes as large as this cost about as much in one folio as in single pages. */
 const SMALL = 262_144;
-/** Regions that are remembered, by their number modulo this: enough for 8 GiB in use. */
-const REMEMBERED = 4096;
+/** Regions that are remembered, by their number modulo this: enough for 2 GiB in use. */
+const REMEMBERED = 8192;
+/** Milliseconds until a region is tried again: its folio may have been dirty, or the region be cached anew. */
+const AGAIN = 5000;
 const PROT_READ = 1;
 const MAP_SHARED = 1;
 const MADV_COLD = 20;
@@ -40,19 +42,22 @@ export class LargeFolios {
   private readonly isCached: (offset: number) => boolean;
   /** Number of the region, plus one, that was split last in this place. */
   private readonly split = new Float64Array(REMEMBERED);
+  /** When that was. */
+  private readonly when = new Float64Array(REMEMBERED);
 
   constructor(fd: number, isCached: (offset: number) => boolean) {
     this.fd = fd;
     this.isCached = isCached;
   }
 
-  /** To be called before [offset, offset + length) is written. */
-  beforeWrite(offset: number, length: number): void {
+  /** To be called before [offset, offset + length) is written; `now` in milliseconds. */
+  beforeWrite(offset: number, length: number, now: number): void {
     if (length >= SMALL) return;
     const region = Math.floor(offset / REGION) + 1;
     const place = region % REMEMBERED;
-    if (this.split[place] === region) return;
+    if (this.split[place] === region && now - (this.when[place] ?? 0) < AGAIN) return;
     this.split[place] = region;
+    this.when[place] = now;
     if (this.isCached(offset)) this.splitAt(offset - (offset % PAGE));
   }
 

@@ -111,7 +111,7 @@ export class PositionedIo implements OpenFile {
     checkBounds(bytes, at, length);
     const start = performance.now();
     if (start < this.writeSlowlyUntil) return false;
-    this.folios?.beforeWrite(offset, length);
+    this.folios?.beforeWrite(offset, length, start);
     const written = pwrite(this.fd, addressIn(bytes, at), length, offset);
     this.judge(start, performance.now());
     return written === length;

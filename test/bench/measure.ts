@@ -60,6 +60,8 @@ class Measurement {
       'b',
       await this.images.get(this.row.image, this.row.against === 'host' ? 'a' : 'b'),
     );
+    // What the making of the images left to be written would be written during the measurements.
+    await output('sync', []);
     await this.warm(a);
     await this.warm(b);
     this.idle = await idlePercent(a.pid);
