@@ -3,7 +3,7 @@ import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
-import { run } from './run.ts';
+import { attempt, run } from './run.ts';
 
 export interface LoopDevice {
   readonly path: string;
@@ -41,7 +41,7 @@ export async function mountDevice(
   folder: string,
   args: readonly string[] = [],
 ) {
-  await run('mount', [...args, device, folder]);
+  await mountWhenFree([...args, device, folder]);
   let done: Promise<void> | undefined;
   const unmount = (): Promise<void> => (done ??= run('umount', [folder]).then(() => undefined));
   t.teardown(async () => {
@@ -49,4 +49,15 @@ export async function mountDevice(
     if (table.includes(` ${folder} `)) await unmount();
   });
   return { unmount };
+}
+
+/** A mount namespace of another test has copies of every mount there was when it began: the device is busy until it ends. */
+async function mountWhenFree(args: readonly string[]): Promise<void> {
+  for (let tries = 0; tries < 150; tries += 1) {
+    const { code, stderr } = await attempt('mount', args);
+    if (code === 0) return;
+    if (!stderr.includes('already mounted or mount point busy')) break;
+    await delay(200);
+  }
+  await run('mount', args);
 }
