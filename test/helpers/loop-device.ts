@@ -27,7 +27,7 @@ export async function loopDevice(
 async function detachNow(path: string): Promise<void> {
   await run('losetup', ['--detach', path]);
   const backing = `/sys/block/${basename(path)}/loop/backing_file`;
-  for (let tries = 0; tries < 100; tries += 1) {
+  for (let tries = 0; tries < 1500; tries += 1) {
     if (!existsSync(backing)) return;
     await delay(20);
   }
