@@ -22,7 +22,7 @@ import { ask, servedImage } from './server/ask.ts';
 import type { ServedImage } from './server/ask.ts';
 import type { ShownExtents } from './server/bitmap-commands.ts';
 import { BITMAP_LIST, BITMAP_SHOW } from './server/command-names.ts';
-import { openForCommand, withGraph } from './with-graph.ts';
+import { withImageTables } from './with-graph.ts';
 
 export interface BitmapChange {
   readonly action: Exclude<BitmapAction, 'list' | 'show'>;
@@ -89,9 +89,9 @@ function withoutNode({ node, ...bitmap }: DiskBitmaps['bitmaps'][number]): Bitma
 function inFile(image: string, values: ImageValues): ImageBitmaps {
   return {
     list: () =>
-      withImage(image, values, false, async (_, top) => bitmapsOfDisk(top).bitmaps.map(withoutNode)),
+      withImageTables(image, values, false, async (_, top) => bitmapsOfDisk(top).bitmaps.map(withoutNode)),
     change: (change) =>
-      withImage(image, values, true, async (graph, top) => {
+      withImageTables(image, values, true, async (graph, top) => {
         const node = storeNode(top);
         if (node === undefined) {
           const what = `format "${top.driver.name}" has no bitmaps`;
@@ -100,7 +100,7 @@ function inFile(image: string, values: ImageValues): ImageBitmaps {
         await runActions(graph, [actionOf(graph, node.name, change)]);
       }),
     show: (name, printer) =>
-      withImage(image, values, false, async (_, top) => {
+      withImageTables(image, values, false, async (_, top) => {
         const bitmap = bitmapOf(storeNode(top) ?? top, name);
         if (bitmap.inconsistent)
           throw new BlockError('EIO', `Cannot show bitmap "${name}" of "${image}": it is inconsistent`);
@@ -131,18 +131,4 @@ function actionOf(graph: Graph, node: string, change: BitmapChange): Action {
     case 'merge':
       return mergeBitmaps(graph, { node, target: name, bitmaps: from });
   }
-}
-
-/** Without the content: the bitmaps of an encrypted image are not encrypted. */
-function withImage<Result>(
-  image: string,
-  values: ImageValues,
-  writable: boolean,
-  use: (graph: Graph, node: Node) => Promise<Result>,
-): Promise<Result> {
-  const open = async (graph: Graph): Promise<Result> => {
-    const { node } = await openForCommand(graph, image, values, { writable });
-    return use(graph, node);
-  };
-  return withGraph(values, open, true);
 }

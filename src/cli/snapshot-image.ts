@@ -8,7 +8,7 @@ import { watchProgress } from './progress.ts';
 import { ask, servedImage } from './server/ask.ts';
 import type { ServedImage } from './server/ask.ts';
 import { SNAPSHOT_APPLY, SNAPSHOT_LIST } from './server/command-names.ts';
-import { openForCommand, withGraph } from './with-graph.ts';
+import { withImageTables } from './with-graph.ts';
 
 export interface ImageSnapshots {
   list(): Promise<ImageDescription[]>;
@@ -47,30 +47,18 @@ function inMount(served: ServedImage): ImageSnapshots {
 function inFile(image: string, values: ImageValues): ImageSnapshots {
   const change = (run: (graph: Graph, node: Node) => Promise<unknown>): Promise<void> =>
     watchProgress('snapshot', undefined, () =>
-      withImage(image, values, true, async (graph, node) => {
+      withImageTables(image, values, true, async (graph, node) => {
         await run(graph, node);
       }),
     );
   return {
     list: () =>
-      withImage(image, values, false, async (_graph, node) => snapshotsOf(node).list().map(describeSnapshot)),
+      withImageTables(image, values, false, async (_graph, node) =>
+        snapshotsOf(node).list().map(describeSnapshot),
+      ),
     create: (name) => change((graph, node) => changeSnapshots(graph, node, (all) => all.create(name))),
     apply: (snapshot) => change((graph, node) => applySnapshot(graph, node, snapshot)),
     delete: (snapshot) =>
       change((graph, node) => changeSnapshots(graph, node, (all) => all.delete(snapshot))),
   };
-}
-
-/** Without the content: the tables of an encrypted image are not encrypted. */
-function withImage<Result>(
-  image: string,
-  values: ImageValues,
-  writable: boolean,
-  use: (graph: Graph, node: Node) => Promise<Result>,
-): Promise<Result> {
-  const open = async (graph: Graph): Promise<Result> => {
-    const { node } = await openForCommand(graph, image, values, { writable });
-    return use(graph, node);
-  };
-  return withGraph(values, open, true);
 }

@@ -54,3 +54,17 @@ export function doorTo(graph: Graph, node: Node, writable: boolean): Child {
     shared: ALL_PERMISSIONS & ~CHANGING,
   });
 }
+
+/** An image for its tables, not its content: what they say is not encrypted. Closed whatever comes. */
+export function withImageTables<Result>(
+  image: string,
+  values: ImageValues,
+  writable: boolean,
+  use: (graph: Graph, node: Node) => Promise<Result>,
+): Promise<Result> {
+  const open = async (graph: Graph): Promise<Result> => {
+    const { node } = await openForCommand(graph, image, values, { writable });
+    return use(graph, node);
+  };
+  return withGraph(values, open, true);
+}
