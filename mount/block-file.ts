@@ -12,6 +12,8 @@ export interface HostFile {
   /** Descriptor of the whole host file, bytes at the same offsets. */
   readonly fd: number;
   mtime(): TimeSpec;
+  /** The kernel may have written past the end: the size of the export's node is what the host file's is from now on. */
+  remeasure(): void;
 }
 
 export interface BlockFileOptions extends InodeOptions {
@@ -137,10 +139,12 @@ export class BlockFile extends Inode {
       this.ctime = this.mtime;
       this.changedAt = 0;
     }
-    if (this.hostFile !== undefined) this.followHost(this.hostFile.mtime());
+    if (this.hostFile !== undefined) this.followHost(this.hostFile);
   }
 
-  private followHost(time: TimeSpec): void {
+  private followHost(host: HostFile): void {
+    host.remeasure();
+    const time = host.mtime();
     const seen = this.hostTime;
     this.hostTime = time;
     if (seen === undefined || (seen.sec === time.sec && seen.nsec === time.nsec)) return;

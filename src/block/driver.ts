@@ -46,6 +46,8 @@ export interface OpenDriverBase {
   readonly filename?: string;
   /** Open descriptor of the whole host file, bytes at the same offsets: kernel passthrough, st_mtime, loop devices. */
   readonly hostFd?: number;
+  /** The kernel may have written to `hostFd` past this program: the host file may be longer than it was. */
+  remeasure?(): void;
   /** How its caches do: for drivers that have some. Names differ. */
   caches?(): readonly CacheCounters[];
   /** What `info` shows beyond the common part. */

@@ -285,7 +285,7 @@ test('Passthrough: all opens of a disk agree until the last is closed', (t) => {
   let next = 1;
   const passthrough = new Passthrough({ openBacking: () => next++, closeBacking: (id) => closed.push(id) });
   let offered = true;
-  const host = { fd: 3, mtime: () => ({ sec: 1, nsec: 0 }) };
+  const host = { fd: 3, mtime: () => ({ sec: 1, nsec: 0 }), remeasure: () => undefined };
   const file = new BlockFile({ export: newExport(), passthrough: () => (offered ? host : undefined) });
   t.is(passthrough.open(file), 0, 'not agreed on with the kernel');
   passthrough.enabled = true;
@@ -307,7 +307,7 @@ test('Passthrough: a disk that is opened while the graph below it changes is not
   const passthrough = new Passthrough({ openBacking: () => 1, closeBacking: () => undefined });
   passthrough.enabled = true;
   const target = newExport();
-  const host = { fd: 3, mtime: () => ({ sec: 1, nsec: 0 }) };
+  const host = { fd: 3, mtime: () => ({ sec: 1, nsec: 0 }), remeasure: () => undefined };
   const file = new BlockFile({ export: target, passthrough: () => host });
   target.drainBegin();
   t.is(passthrough.open(file), 0);

@@ -64,6 +64,10 @@ export abstract class HostDisk implements RequestDriver {
     return this.handle.writable;
   }
 
+  remeasure(): void {
+    this.size = this.sizeNow();
+  }
+
   tryRead(bytes: Buffer, at: number, length: number, offset: number): boolean {
     return this.io.tryRead(bytes, at, length, offset);
   }

@@ -183,6 +183,8 @@ function fuseExport(node: Node, spec: ExportSpec): FuseExport {
 }
 
 function hostFile(node: Node): HostFile | undefined {
-  const fd = wholeHostFile(node)?.impl.hostFd;
-  return fd === undefined ? undefined : { fd, mtime: () => modificationTime(fd) };
+  const impl = wholeHostFile(node)?.impl;
+  const fd = impl?.hostFd;
+  if (fd === undefined) return undefined;
+  return { fd, mtime: () => modificationTime(fd), remeasure: () => impl?.remeasure?.() };
 }

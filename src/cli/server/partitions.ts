@@ -155,6 +155,7 @@ export class PartitionFolder implements DirectorySource {
       export: target.attach(child),
       ...disk.identity,
       uncached: () => true,
+      fleeting: true,
       allocationUnit: node.limits.allocationUnit,
       properties: propertiesOf(node, partition),
     });
