@@ -126,3 +126,37 @@ test('a table that is being read while a snapshot is taken is not taken for the 
   await door.read(kept, 0);
   t.true(kept.equals(content));
 });
+
+/** Refuses the reads of one moment at once, as a descriptor that reports EIO does. */
+class RefusingReader extends FaultyDisk {
+  isRefusing = false;
+
+  override tryRead(bytes: Buffer, at: number, length: number, offset: number): boolean {
+    if (this.isRefusing) throw new BlockError('EIO', 'Cannot read: as asked');
+    return super.tryRead(bytes, at, length, offset);
+  }
+}
+
+test('a compressed cluster that could not be read once is read the next time', async (t) => {
+  if (!canRun(t, 'qemu-img')) return;
+  const folder = await tempDir(t);
+  const [raw, image] = [join(folder, 'content.raw'), join(folder, 'image.qcow2')];
+  const content = Buffer.alloc(4 * CLUSTER, 'compressible ');
+  await writeFile(raw, content);
+  await run('qemu-img', ['convert', '-c', '-f', 'raw', '-O', 'qcow2', raw, image]);
+  const file = new RefusingReader(await readFile(image), new Faults());
+  const graph = new Graph({ drivers: [...DRIVERS, faultyDriver({ file })] });
+  t.teardown(() => graph.close());
+  const node = await graph.open({
+    driver: 'qcow2',
+    file: { driver: 'faulty-image', 'node-name': 'file' },
+  });
+  const disk = graph.attachRoot(node, { name: 'test', used: 1 });
+  const found = Buffer.alloc(CLUSTER);
+  await disk.read(found, 3 * CLUSTER);
+  file.isRefusing = true;
+  await t.throwsAsync(disk.read(found, 0), { code: 'EIO' });
+  file.isRefusing = false;
+  await disk.read(found, 0);
+  t.deepEqual(found, content.subarray(0, CLUSTER));
+});

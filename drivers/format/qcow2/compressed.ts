@@ -170,8 +170,12 @@ export class CompressedReader {
     const base = group[0]?.offset ?? 0;
     const unpacked = group.map(({ offset, length }) => {
       const takers: Take[] = [];
-      const done = stored.then((bytes) =>
-        this.unpack(bytes.subarray(offset - base, offset - base + length), offset, takers),
+      const done = stored.then(
+        (bytes) => this.unpack(bytes.subarray(offset - base, offset - base + length), offset, takers),
+        (error: unknown) => {
+          this.ended(offset, takers);
+          throw error;
+        },
       );
       this.running.set(offset, { takers, done });
       return done;
@@ -185,13 +189,8 @@ export class CompressedReader {
     const base = group[0]?.offset ?? 0;
     const end = Math.max(...group.map(({ offset, length }) => offset + length));
     const bytes = Buffer.allocUnsafe(end - base);
-    try {
-      if (!this.image.file.tryRead(bytes, 0, bytes.length, base)) await this.image.file.read(bytes, base);
-      return bytes;
-    } catch (error) {
-      for (const { offset } of group) this.running.delete(offset);
-      throw error;
-    }
+    if (!this.image.file.tryRead(bytes, 0, bytes.length, base)) await this.image.file.read(bytes, base);
+    return bytes;
   }
 
   private async unpack(stored: Buffer, offset: number, takers: readonly Take[]): Promise<void> {
@@ -204,8 +203,12 @@ export class CompressedReader {
       const text = `Cannot read image "${this.image.subject}": the compressed cluster at ${offset} is damaged: ${what}`;
       throw new BlockError('EIO', text, {}, error);
     } finally {
-      if (this.running.get(offset)?.takers === takers) this.running.delete(offset);
+      this.ended(offset, takers);
     }
+  }
+
+  private ended(offset: number, takers: readonly Take[]): void {
+    if (this.running.get(offset)?.takers === takers) this.running.delete(offset);
   }
 }
 
