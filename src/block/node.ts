@@ -6,8 +6,7 @@ import { WriteFlag, ZeroFlag } from './driver.ts';
 import { BlockError, withContext } from './errors.ts';
 import type { BlockStatus, Extent } from './extent.ts';
 import { FilterIo } from './filter-io.ts';
-import { GUARDED_BYTES } from './head-guard.ts';
-import type { HeadGuard } from './head-guard.ts';
+import type { FileChange, FormatGuard } from './format-guard.ts';
 import type { Limits } from './limits.ts';
 import { MappedIo } from './mapped.ts';
 import { NodeCounters } from './node-counters.ts';
@@ -48,8 +47,8 @@ export class Node implements ChildParent {
   /** Changes with every change of content: what a stable mtime is made from. */
   generation = 0;
   common: CommonOptions;
-  /** Set for a raw disk whose format was guessed. */
-  guard: HeadGuard | undefined = undefined;
+  /** Set for the file of a raw disk whose format was guessed. */
+  guard: FormatGuard | undefined = undefined;
   /** The options tree that the node was opened with, for reopen and for introspection. */
   options: Readonly<Record<string, unknown>>;
   /** The node whose options it was opened within: it inherits from it, also in a reopen. None when opened by itself. */
@@ -138,7 +137,7 @@ export class Node implements ChildParent {
       return false;
     if (length > maxTransfer || !this.locks.isFreeOfExclusive(offset, length)) return false;
     if (!this.alignLocks.isFreeOfExclusive(offset, length)) return false;
-    if (this.guard !== undefined && offset < GUARDED_BYTES) return false;
+    if (this.guard?.concerns(offset, length, this.io.size) === true) return false;
     const zeroes = this.common.detectZeroes !== 'off' && isZero(bytes, at, length);
     if (zeroes && this.hasUnit(offset, length)) return false;
     // Where zeroes are already, nothing is to be done.
@@ -172,8 +171,9 @@ export class Node implements ChildParent {
     }
     await this.track('write', offset, bytes.length, async () => {
       this.requireWritable('write to');
-      if (offset < GUARDED_BYTES) await this.guard?.check(this.io, bytes, offset);
-      await this.changing(offset, bytes.length, writeAligned(this.io, this.alignLocks, bytes, offset));
+      await this.guarded({ action: 'write to', offset, length: bytes.length, bytes }, () =>
+        this.changing(offset, bytes.length, writeAligned(this.io, this.alignLocks, bytes, offset)),
+      );
       this.countWrite(offset, bytes.length);
       if ((flags & WriteFlag.fua) !== 0) await this.io.flush();
     });
@@ -184,8 +184,10 @@ export class Node implements ChildParent {
     await this.track('write zeroes', offset, length, async () => {
       this.requireWritable('write zeroes to');
       const allowed = this.common.discard === 'unmap' ? flags : flags & ~ZeroFlag.mayUnmap;
-      const request = { offset, length, flags: allowed };
-      await this.changing(offset, length, writeZeroBytes(this.io, this.alignLocks, request));
+      const request = { action: 'write zeroes to', offset, length, flags: allowed };
+      await this.guarded(request, () =>
+        this.changing(offset, length, writeZeroBytes(this.io, this.alignLocks, request)),
+      );
       this.counters.zeroes += 1;
       if ((flags & ZeroFlag.fua) !== 0) await this.io.flush();
     });
@@ -202,8 +204,10 @@ export class Node implements ChildParent {
       this.requireWritable('discard in');
       const step = alignDown(Math.min(this.limits.maxDiscard, Number.MAX_SAFE_INTEGER - unit), unit);
       for (let at = start; at < stop; at += step) {
-        const length = Math.min(step, stop - at);
-        await this.changing(at, length, this.discardStep(at, length));
+        const change = { action: 'discard in', offset: at, length: Math.min(step, stop - at) };
+        await this.guarded(change, () =>
+          this.changing(at, change.length, this.discardStep(at, change.length)),
+        );
       }
       this.counters.discards += 1;
       this.counters.discardedBytes += stop - start;
@@ -322,7 +326,9 @@ export class Node implements ChildParent {
     } else {
       const lock = await this.locks.acquire(0, Number.MAX_SAFE_INTEGER, true);
       try {
-        await changeDriverSize(this, size, { shrink, atLeast });
+        await this.guarded({ action: 'resize', offset: 0, length: 0, size }, () =>
+          changeDriverSize(this, size, { shrink, atLeast }),
+        );
       } finally {
         lock.release();
       }
@@ -344,6 +350,10 @@ export class Node implements ChildParent {
     } finally {
       this.changed(offset, length);
     }
+  }
+
+  private async guarded(change: FileChange, make: () => Promise<void>): Promise<void> {
+    await (this.guard === undefined ? make() : this.guard.run(this.io, change, make));
   }
 
   private async discardStep(offset: number, length: number): Promise<void> {

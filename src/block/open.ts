@@ -4,7 +4,7 @@ import { namedError, openCandidate } from './candidates.ts';
 import type { Child, ChildParent } from './child.ts';
 import type { Driver, ImageReference, OpenContext, OpenDriver } from './driver.ts';
 import { BlockError, withContext } from './errors.ts';
-import { HeadGuard } from './head-guard.ts';
+import { FormatGuard } from './format-guard.ts';
 import { adoptFilename, parseFilename } from './filename.ts';
 import type { FilenameRules } from './filename.ts';
 import type { Graph } from './graph.ts';
@@ -113,10 +113,9 @@ export class Opener {
     try {
       const probed = await this.probe(file, filename);
       log('%s: probed as %s', filename, probed);
-      const node = await this.openWith(this.driver(probed), structuredClone(tree), tree, heritage, file);
       if (probed === 'raw' || probed === 'split')
-        node.guard = new HeadGuard([...this.graph.drivers.values()], filename);
-      return node;
+        file.guard = new FormatGuard([...this.graph.drivers.values()], filename);
+      return await this.openWith(this.driver(probed), structuredClone(tree), tree, heritage, file);
     } catch (error) {
       await this.graph.closeUnused(file).catch(() => {});
       throw error;

@@ -9,6 +9,7 @@ import { Graph } from '../../src/block/graph.ts';
 import { createImage } from '../../src/cli/create-image.ts';
 import { sample } from '../helpers/samples.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
+import { buildDmg } from './dmg-images.ts';
 import { MIB } from './small-image.ts';
 import { cowd } from './vmdk-fixtures.ts';
 
@@ -69,7 +70,7 @@ async function openRaw(t: ExecutionContext, format?: string): Promise<{ disk: Ch
   await writeFile(path, Buffer.alloc(4 * MIB));
   const graph = new Graph({ drivers: DRIVERS });
   t.teardown(() => graph.close());
-  const node = await graph.openImage(path, format, {});
+  const node = await graph.openImage(path, format, { discard: 'unmap' });
   return { disk: graph.attachRoot(node, { name: 'test', label: 'the test', used: 15 }), path };
 }
 
@@ -108,6 +109,77 @@ for (const { title, driver, head } of MAGICS) {
     await t.notThrowsAsync(named.write(magic, 0));
   });
 }
+
+const last = (title: string, driver: string, bytes: (t: ExecutionContext) => Promise<Buffer>): Magic => ({
+  title,
+  driver,
+  head: async (t) => (await bytes(t)).subarray(-512),
+});
+
+/** What a format is known by at the end of its file. */
+const ENDS: readonly Magic[] = [
+  last('fixed vpc', 'vpc', (t) => createdHead(t, 'vpc', { subformat: 'fixed' })),
+  last('dmg', 'dmg', () => Promise.resolve(buildDmg([]))),
+  last('encrypted dmg', 'dmg', () => Promise.resolve(bytesOf(Array<number>(504).fill(0), 'cdsaencr'))),
+];
+
+for (const { title, driver, head } of ENDS) {
+  test(`${title}: its magic does not get to the end of a probed raw disk, by writes or a new size`, async (t) => {
+    const magic = await head(t);
+    if (magic === undefined) return;
+    const refusal = { code: 'EPERM', message: new RegExp(`into an? ${driver} image; say --format raw`) };
+    const { disk, path } = await openRaw(t);
+    const end = 4 * MIB - magic.length;
+    await t.throwsAsync(disk.write(magic, end), refusal);
+    t.false(disk.tryWrite(magic, 0, magic.length, end));
+    await t.throwsAsync(disk.write(Buffer.concat([Buffer.alloc(MIB, 1), magic]), end - MIB), refusal);
+    for (const border of [1, 3, 7, 66, 510]) {
+      const { disk: parts } = await openRaw(t);
+      const writes = [
+        parts.write(magic.subarray(border), end + border),
+        parts.write(magic.subarray(0, border), end),
+      ];
+      const outcomes = await Promise.allSettled(writes);
+      t.deepEqual(outcomes.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
+    }
+    await t.throwsAsync(disk.write(magic, 4 * MIB), refusal, 'behind the end');
+    await disk.resize(4 * MIB, true);
+    await disk.write(magic, 2 * MIB);
+    await t.throwsAsync(disk.resize(2 * MIB + magic.length, true), refusal);
+    t.is(disk.size, 4 * MIB);
+    await disk.write(Buffer.alloc(magic.length, 1), end);
+    t.is((await readFile(path)).length, 4 * MIB);
+    const { disk: named } = await openRaw(t, 'raw');
+    await t.notThrowsAsync(named.write(magic, end));
+  });
+}
+
+test('zeroes and two writes at once do not complete a magic', async (t) => {
+  const refusal = { code: 'EPERM', message: /into a xz image/ };
+  const { disk } = await openRaw(t);
+  await disk.write(bytesOf([0xfd], '7zXZ', [7]), 0);
+  await t.throwsAsync(disk.writeZeroes(5, 1), refusal);
+  await t.throwsAsync(disk.discard(5, 1), refusal);
+  await disk.write(Buffer.alloc(8), 0);
+  const outcomes = await Promise.allSettled([
+    disk.write(bytesOf([0xfd], '7z'), 0),
+    disk.write(bytesOf('XZ', [0]), 3),
+  ]);
+  t.deepEqual(outcomes.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
+});
+
+test('what probing would look at is guarded where it is: in the first part of a split disk', async (t) => {
+  const folder = await tempDir(t);
+  for (const name of ['disk.001', 'disk.002']) await writeFile(join(folder, name), Buffer.alloc(MIB));
+  const graph = new Graph({ drivers: DRIVERS });
+  t.teardown(() => graph.close());
+  const node = await graph.openImage(join(folder, 'disk.001'), undefined, {});
+  t.is(node.driver.name, 'split');
+  const disk = graph.attachRoot(node, { name: 'test', label: 'the test', used: 15 });
+  const footer = await createdHead(t, 'vpc', { subformat: 'fixed' });
+  await t.throwsAsync(disk.write(footer.subarray(-512), MIB - 512), { code: 'EPERM' });
+  await t.notThrowsAsync(disk.write(footer.subarray(-512), 2 * MIB - 512), 'nobody probes the second part');
+});
 
 test('every format that is known by its first bytes is in this list', (t) => {
   const byTailOrName = new Set(['split']);
