@@ -135,7 +135,8 @@ async function lookForGap(
 ): Promise<void> {
   for (let index = count + 1; index <= count + LOOK_AHEAD; index += 1) {
     if ((await openPart(context, index, nameOf)) === undefined) continue;
-    const text = `${nameOf(count)} is missing, but ${nameOf(index)} is there; another file can be given with extents.${count}.file.filename`;
+    const folder = context.subject.slice(0, context.subject.lastIndexOf('/') + 1);
+    const text = `"${folder}${nameOf(count)}" is missing, but ${nameOf(index)} is there; another file can be given with extents.${count}.filename`;
     throw new BlockError('ENOENT', `Cannot open image "${context.subject}": ${text}`);
   }
 }

@@ -1,6 +1,7 @@
 /** The file that an image names, by whichever of its names leads to it. */
 import type { ImageReference } from './driver.ts';
 import { BlockError, withContext } from './errors.ts';
+import { protocolOf } from './filename.ts';
 import type { Graph } from './graph.ts';
 import type { Node } from './node.ts';
 
@@ -17,18 +18,22 @@ export async function openCandidate(
   reference: ImageReference,
   search: Search,
 ): Promise<Node> {
-  const tried: string[] = [];
+  /** By their real paths. */
+  const tried = new Map<string, string>();
   let failure: unknown;
-  for (const filename of candidates(graph, reference, search)) {
+  for (const { filename, ancestors } of candidates(graph, reference, search.ancestors)) {
     try {
-      const target = graph.gate.admit({ ...reference, filename }, search.ancestors, `${name}.file.filename`);
-      tried.push(target);
+      const protocol = protocolOf(filename, graph.drivers);
+      const target = graph.gate.admit({ ...reference, filename }, ancestors, overrideOf(name), protocol);
+      const real = graph.gate.real(target);
+      if (tried.has(real)) continue;
+      tried.set(real, target);
       return await openVerified(graph, reference, target, search);
     } catch (error) {
-      if (failure === undefined || isMissing(failure)) failure = error;
+      if (failure === undefined || tellsMore(error, failure)) failure = error;
     }
   }
-  throw namedError(failure, name, reference, tried);
+  throw namedError(failure, name, reference, [...tried.values()]);
 }
 
 export function namedError(
@@ -40,20 +45,33 @@ export function namedError(
   if (tried.length === 0) return withContext(error, { path: reference.filename });
   const cause = withContext(error, { path: tried[0] ?? '' });
   const looked = tried.map((target) => `"${target}"`).join(', ');
-  const text = `Cannot open ${name} "${reference.filename}": ${cause.message}; looked for ${looked}, another file can be given with ${name}.file.filename`;
+  const text = `Cannot open ${name} "${reference.filename}": ${cause.message}; looked for ${looked}, another file can be given with ${overrideOf(name)}`;
   return new BlockError(cause.code, text, cause.context, cause);
 }
 
-function candidates(graph: Graph, reference: ImageReference, { ancestors }: Search): Set<string> {
+/** The option by which another file is given for a child. */
+const overrideOf = (name: string): string =>
+  name.startsWith('extents.') ? `${name}.filename` : `${name}.file.filename`;
+
+interface Candidate {
+  readonly filename: string;
+  readonly ancestors: readonly string[];
+}
+
+/** Beside the image as it was named, then, if that name is a link, beside the file it leads to. */
+function candidates(graph: Graph, reference: ImageReference, ancestors: readonly string[]): Candidate[] {
+  const [image, ...above] = ancestors;
   const names = [reference.filename, ...(reference.alternatives ?? [])];
-  const { siblings } = reference;
-  const [image] = ancestors;
-  if (siblings === undefined || image === undefined) return new Set(names);
-  const beside = graph.setup.siblings?.(image) ?? [];
-  return new Set([
-    ...names,
-    ...beside.filter((file) => file.toLowerCase().endsWith(siblings) && !ancestors.includes(file)),
-  ]);
+  if (image === undefined) return names.map((filename) => ({ filename, ancestors }));
+  const found: Candidate[] = [];
+  for (const place of new Set([image, graph.gate.real(image)])) {
+    const beside = reference.siblings === undefined ? [] : (graph.setup.siblings?.(place) ?? []);
+    const siblings = beside.filter(
+      (file) => file.toLowerCase().endsWith(reference.siblings ?? '') && !ancestors.includes(file),
+    );
+    for (const filename of [...names, ...siblings]) found.push({ filename, ancestors: [place, ...above] });
+  }
+  return found;
 }
 
 async function openVerified(
@@ -69,6 +87,9 @@ async function openVerified(
   throw new BlockError('EINVAL', `Cannot use image "${target}": ${wrong}`, { path: target });
 }
 
-function isMissing(error: unknown): boolean {
-  return error instanceof BlockError && (error.code === 'ENOENT' || error.code === 'EPERM');
+/** A file that is there and is refused tells more than one that is missing. */
+function tellsMore(error: unknown, than: unknown): boolean {
+  return codeOf(than) === 'ENOENT' || (codeOf(than) === 'EPERM' && codeOf(error) !== 'ENOENT');
 }
+
+const codeOf = (error: unknown): string | undefined => (error instanceof BlockError ? error.code : undefined);

@@ -5,6 +5,8 @@ import { isTree } from './options.ts';
 import type { OptionsTree } from './options.ts';
 import { Role } from './permissions.ts';
 
+const JSON_PREFIX = 'json:';
+
 export interface FilenameRules {
   readonly drivers: ReadonlyMap<string, Driver>;
   /** The protocol driver of a plain name; `file` when left out. */
@@ -13,12 +15,21 @@ export interface FilenameRules {
 
 /** The options of the node that a whole file name means. */
 export function parseFilename(filename: string, rules: FilenameRules): OptionsTree {
-  if (filename.startsWith('json:')) return parseJson(filename.slice('json:'.length));
-  for (const driver of rules.drivers.values()) {
-    if (driver.prefixes?.some((prefix) => filename.startsWith(prefix)) !== true) continue;
-    return withProtocols(driver, { driver: driver.name, ...driver.parseFilename?.(filename) }, rules);
-  }
-  return { driver: plainProtocol(filename, rules), filename };
+  if (filename.startsWith(JSON_PREFIX)) return parseJson(filename.slice(JSON_PREFIX.length));
+  const driver = prefixedDriver(filename, rules.drivers);
+  if (driver === undefined) return { driver: plainProtocol(filename, rules), filename };
+  return withProtocols(driver, { driver: driver.name, ...driver.parseFilename?.(filename) }, rules);
+}
+
+/** What a whole file name is of that is no plain one: the name of a driver, or json. */
+export function protocolOf(filename: string, drivers: FilenameRules['drivers']): string | undefined {
+  return filename.startsWith(JSON_PREFIX) ? 'json' : prefixedDriver(filename, drivers)?.name;
+}
+
+function prefixedDriver(filename: string, drivers: FilenameRules['drivers']): Driver | undefined {
+  for (const driver of drivers.values())
+    if (driver.prefixes?.some((prefix) => filename.startsWith(prefix)) === true) return driver;
+  return undefined;
 }
 
 /** `driver=qcow2,filename=x` means `driver=qcow2,file.filename=x`; a `file` child without driver is a plain file. */

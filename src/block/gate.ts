@@ -7,7 +7,8 @@ import type { ImageReference } from './driver.ts';
 export interface GatePolicy {
   /**
    * `rooted` (default): backing files anywhere, everything else (extents, data files, which may be written) only in
-   * the directory of the image that names it, or below. `anywhere`: as the image says. `deny`: nothing.
+   * the directory of the image that names it, or below; no devices, no names of protocols. `anywhere`: as the image
+   * says. `deny`: nothing.
    */
   readonly follow: 'rooted' | 'anywhere' | 'deny';
   /** Files opened because of one image, one below the other. */
@@ -29,8 +30,14 @@ export class Gate {
   /**
    * The path to open for a name that the image `ancestors[0]` holds.
    * @param ancestors file names from the image that names it up to the top
+   * @param protocol set where the name is none of a file: `nbd` for "nbd://host/export"
    */
-  admit(reference: ImageReference, ancestors: readonly string[], override = 'backing.file.filename'): string {
+  admit(
+    reference: ImageReference,
+    ancestors: readonly string[],
+    override = 'backing.file.filename',
+    protocol?: string,
+  ): string {
     const image = ancestors[0] ?? '';
     const refuse = (why: string): never => {
       throw new BlockError('EPERM', `Cannot open "${reference.filename}" named by image "${image}": ${why}`, {
@@ -44,22 +51,28 @@ export class Gate {
       refuse(`${ancestors.length} files deep, at most ${maxDepth} are followed`);
     if (reference.filename === '' || reference.filename.includes('\0'))
       refuse('the name is empty or holds a NUL');
+    const elsewhere = `allow it with --follow anywhere, or give the option ${override}`;
+    if (protocol !== undefined) {
+      if (follow !== 'anywhere')
+        refuse(`it is a name of protocol ${protocol}, must be one of a file; ${elsewhere}`);
+      return reference.filename;
+    }
     const target = path.resolve(path.dirname(path.resolve(image)), reference.filename);
     const real = this.real(target);
     if (ancestors.some((name) => this.real(path.resolve(name)) === real))
       refuse('the chain of images is a loop');
     const anywhere = follow === 'anywhere' || (reference.roles & Role.cow) !== 0;
     const device = !anywhere || follow !== 'anywhere' ? /^\/(dev|proc|sys)(\/|$)/.test(real) : false;
-    if (device && !real.startsWith('/dev/shm/'))
-      refuse('it is a device or system file; allow it with --follow anywhere');
+    if (device && !real.startsWith('/dev/shm/')) refuse(`it is a device or system file; ${elsewhere}`);
     const root = this.real(path.dirname(path.resolve(image)));
     if (!anywhere && real !== root && !real.startsWith(root.endsWith('/') ? root : `${root}/`)) {
-      refuse(`it lies outside "${root}"; allow it with --follow anywhere, or give the option ${override}`);
+      refuse(`it lies outside "${root}"; ${elsewhere}`);
     }
     return target;
   }
 
-  private real(name: string): string {
+  /** The real path of a file. */
+  real(name: string): string {
     return this.policy.realPath?.(name) ?? name;
   }
 }

@@ -112,7 +112,8 @@ function parseJson(text: string): Record<string, unknown> {
 /** Options that are names of files and folders of the host, in any driver. */
 const NAMES = /(^|\.)(filename|dir|config)$/;
 
-function resolveNames(
+/** Options with every name of a file made independent of where the user stands. */
+export function resolveNames(
   tree: Record<string, unknown>,
   resolve: (name: string) => string,
 ): Record<string, unknown> {

@@ -6,6 +6,7 @@ import type { Options, OptionValues } from './command.ts';
 import { cacheOptions } from './cache-mode.ts';
 import {
   absoluteName,
+  resolveNames,
   exclusively,
   gatePolicy,
   IMAGE_ARGUMENT,
@@ -161,7 +162,7 @@ function serveRequest(
   const isAuto = values['detect-zeroes'] === 'auto';
   const options = {
     ...exclusively(imageTree(image, { ...values, 'image-opts': false }, absoluteName)),
-    ...parseKeyValues(values.options),
+    ...resolveNames(parseKeyValues(values.options), absoluteName),
     ...cache,
     'node-name': node,
     'read-only': readOnly,

@@ -1,10 +1,12 @@
 import { realpathSync } from 'node:fs';
+import path from 'node:path';
 
-/** The path with every link followed; the path itself where there is nothing of that name. */
-export function realPath(path: string): string {
+/** The path with every link followed, as far as there is something of that name. */
+export function realPath(name: string): string {
   try {
-    return realpathSync(path);
+    return realpathSync(name);
   } catch {
-    return path;
+    const folder = path.dirname(name);
+    return folder === name ? name : path.join(realPath(folder), path.basename(name));
   }
 }

@@ -57,7 +57,7 @@ test('split: a missing part is named', async (t) => {
   const paths = await writeParts(await tempDir(t), mixedDisk(2, 5 * PART), 1, 3);
   await unlink(paths[2] ?? '');
   const error = await t.throwsAsync(holdImage(graphWith(t, splitDriver), paths[0] ?? ''));
-  t.regex(error.message, /disk\.003 is missing, but disk\.004 is there/);
+  t.regex(error.message, /disk\.003" is missing, but disk\.004 is there/);
 });
 
 test('split: a moved part is given by option', async (t) => {

@@ -4,6 +4,7 @@ import { Role } from '../../../src/block/permissions.ts';
 import { refuseImage } from '../../../src/block/refuse.ts';
 import type { ExtentLine } from './extent-line.ts';
 import type { ExtentPlan } from './open-extents.ts';
+import { windowsNames } from './other-names.ts';
 
 /** The files of the extents, through the gate as `extents.N`. Flat pieces of one file or device share one child. */
 export class ExtentFiles {
@@ -34,6 +35,7 @@ export class ExtentFiles {
     const storage = isFlat(line) ? Role.data : Role.data | Role.metadata;
     const child = await this.context.openNamed(name, {
       filename,
+      alternatives: windowsNames(filename),
       format: 'raw',
       roles: writable ? storage : ONLY_READ,
       writable,

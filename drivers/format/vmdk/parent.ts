@@ -6,6 +6,7 @@ import { refuseImage } from '../../../src/block/refuse.ts';
 import { hexadecimal } from './content-id.ts';
 import type { Descriptor } from './descriptor.ts';
 import { NO_PARENT } from './descriptor.ts';
+import { besideTheImage } from './other-names.ts';
 
 /** The disk that this one holds the changes of; undefined without one. Refused when its content is not what it was. */
 export async function openParent(
@@ -40,13 +41,6 @@ export async function openParent(
     if (wrong !== undefined) context.warn(wrong);
   }
   return parent;
-}
-
-/** A hint that was written on another machine means nothing here: the file of that name in the folder of the image does. */
-function besideTheImage(hint: string): string[] {
-  if (!/^(?:\/|[A-Za-z]:[/\\]|\\\\)/.test(hint)) return [];
-  const [name = ''] = hint.split(/[/\\]/).slice(-1);
-  return name === '' ? [] : [name];
 }
 
 /** What is wrong with a parent. One of another format has no content ID: whoever gave it answers for it. */
