@@ -42,6 +42,8 @@ export interface OpenDriverBase {
   close(): Promise<void>;
   /** Bytes that the image takes on its medium (st_blocks * 512); protocols only, formats are summed over their children. */
   allocatedSize?(): number;
+  /** When its content was changed last, milliseconds since 1970; protocols only. */
+  modifiedAt?(): number;
   /** File name as a user would give it; protocols only. */
   readonly filename?: string;
   /** Open descriptor of the whole host file, bytes at the same offsets: kernel passthrough, st_mtime, loop devices. */
@@ -215,8 +217,11 @@ export interface ImageReference {
   readonly writable?: boolean;
   /** Further names for it, tried in order where the one before is not there or is not what is meant. */
   readonly alternatives?: readonly string[];
-  /** Names with this ending in the folder of the image are tried last: for formats that know a parent by its UUID only. */
-  readonly siblings?: string;
+  /**
+   * Names with this ending in the folder of the image are tried last, and in the folder above where its own is called
+   * `inside`: for formats that know a parent by its UUID. `verify` tells which one it is.
+   */
+  readonly siblings?: { readonly ending: string; readonly inside?: string };
   /** What is wrong with a candidate, in words; undefined when it is the one. What the user gives is only warned about. */
   readonly verify?: (node: Node) => Promise<string | undefined>;
 }

@@ -1,6 +1,6 @@
 /** From an options tree to open nodes: children first, then the driver, then the permissions of the whole. */
 import debug from 'debug';
-import { namedError, openCandidate } from './candidates.ts';
+import { ALONE, namedError, openCandidate } from './candidates.ts';
 import type { Child, ChildParent } from './child.ts';
 import type { Driver, ImageReference, OpenContext, OpenDriver } from './driver.ts';
 import { BlockError, withContext } from './errors.ts';
@@ -10,7 +10,7 @@ import type { FilenameRules } from './filename.ts';
 import type { Graph } from './graph.ts';
 import { NodeNames } from './node-names.ts';
 import { Node } from './node.ts';
-import { isTree, resolveCommon, takeCommon, takeDeclared, takeOption } from './options.ts';
+import { isTree, peekOption, resolveCommon, takeCommon, takeDeclared, takeOption } from './options.ts';
 import type { OptionsTree } from './options.ts';
 import { childPermissions } from './permission-defaults.ts';
 import { ALL_PERMISSIONS, Permission, Role } from './permissions.ts';
@@ -30,6 +30,8 @@ export interface Heritage {
   readonly roles: Roles;
   /** File names of the images above, nearest first: depth and loops are judged by them. */
   readonly ancestors: readonly string[];
+  /** It is only looked at: the user is told nothing. */
+  readonly quiet?: boolean | undefined;
 }
 
 /** The parent of the edges below a node that is still being opened; afterwards the node stands behind it. */
@@ -229,7 +231,7 @@ export class Opener {
           throw new BlockError('EINVAL', `Cannot open "${name}": no child "${wanted}"`);
         return child;
       },
-      givenChild: (wanted) => children.get(wanted) ?? (peek(tree, wanted) === null ? null : undefined),
+      givenChild: (wanted) => children.get(wanted) ?? (peekOption(tree, wanted) === null ? null : undefined),
       openNamed: (wanted, reference) => this.openNamed(opening, wanted, reference),
       attach: (wanted, roles, node) => this.attach(opening, wanted, roles, node),
       object: (type, id) => this.graph.object(type, id, name),
@@ -241,7 +243,8 @@ export class Opener {
       },
       secret: (id) => this.graph.secret(id, subject),
       warn: (message) => {
-        this.graph.setup.warn?.(`${driver.name} "${subject}": ${message}`);
+        if (opening.heritage.quiet !== true)
+          this.graph.setup.warn?.(`${driver.name} "${subject}": ${message}`);
       },
     };
   }
@@ -268,7 +271,10 @@ export class Opener {
         ? await this.openGiven(override, name, reference, { options, heritage })
         : await openCandidate(this.graph, name, reference, {
             ancestors: heritage.ancestors,
-            open: (target) => this.openFile(target, reference.format, options, heritage),
+            open: (target, alone) =>
+              alone
+                ? this.openFile(target, reference.format, ALONE, { ...heritage, quiet: true })
+                : this.openFile(target, reference.format, options, heritage),
           });
     return this.adopt(opening, name, roles, node);
   }
@@ -327,8 +333,9 @@ export class Opener {
 
   private heritage(opening: Opening, roles: Roles): Heritage {
     const own = opening.children.get('file')?.node.filename;
-    const { ancestors } = opening.heritage;
+    const { ancestors, quiet } = opening.heritage;
     return {
+      quiet,
       common: opening.common,
       roles,
       ancestors: own === undefined || own === '' ? ancestors : [own, ...ancestors],
@@ -387,8 +394,4 @@ function refuseLeftOver({ name, driver, tree }: Opening): void {
 /** What a filter does with discards is up to what it filters, unless said otherwise. */
 function withFilterDefaults(driver: Driver, given: OptionsTree): OptionsTree {
   return driver.kind === 'filter' && given['discard'] === undefined ? { ...given, discard: 'unmap' } : given;
-}
-
-function peek(tree: OptionsTree, name: string): unknown {
-  return name.split('.').reduce<unknown>((at, part) => (isTree(at) ? at[part] : undefined), tree);
 }

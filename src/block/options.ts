@@ -140,3 +140,8 @@ export function resolveCommon(
     cacheNoFlush: flag('cache.no-flush', parent?.cacheNoFlush ?? false),
   };
 }
+
+/** The value of a dotted name, left where it is. */
+export function peekOption(tree: OptionsTree, name: string): unknown {
+  return name.split('.').reduce<unknown>((at, part) => (isTree(at) ? at[part] : undefined), tree);
+}

@@ -37,6 +37,7 @@ function scalar(value: unknown): string | undefined {
 function backing(image: ImageDescription): string | undefined {
   const name = scalar(image['backing-filename']);
   const full = scalar(image['full-backing-filename']);
+  if (name === undefined) return full;
   return full === name || full === undefined ? name : `${name} (actual path: ${full})`;
 }
 

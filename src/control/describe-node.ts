@@ -18,7 +18,7 @@ export async function describeNode(node: Node): Promise<ImageDescription> {
     encrypted: info.encrypted === true ? true : undefined,
     compressed: info.compressed === true ? true : undefined,
     'backing-filename': info.backingFilename,
-    'full-backing-filename': fullBackingFilename(filename, info),
+    'full-backing-filename': fullBackingFilename(node, filename, info),
     'backing-filename-format': info.backingFormat,
     snapshots:
       info.snapshots === undefined || info.snapshots.length === 0
@@ -35,8 +35,15 @@ export function imageFilename(node: Node): string {
   return node.filename === '' ? `json:${JSON.stringify(node.options)}` : node.filename;
 }
 
-function fullBackingFilename(filename: string, info: ImageInfo): string | undefined {
-  const name = info.backingFilename;
+/** The backing file that is open; where it lies just where the image says, as it follows from the two names. */
+function fullBackingFilename(node: Node, filename: string, info: ImageInfo): string | undefined {
+  const named = namedBacking(filename, info.backingFilename);
+  const open = node.cow?.node.filename;
+  if (open === undefined || open === '') return named;
+  return named !== undefined && path.resolve(named) === path.resolve(open) ? named : open;
+}
+
+function namedBacking(filename: string, name: string | undefined): string | undefined {
   if (name === undefined || path.isAbsolute(name) || /^[a-z+]+:/.test(name)) return name;
   return path.join(path.dirname(filename), name);
 }

@@ -4,14 +4,17 @@ import type { Node } from '../../../src/block/node.ts';
 import { Role } from '../../../src/block/permissions.ts';
 import type { VdiHeader } from './header.ts';
 
-/** Opens the parent of a differencing image. It is known by its UUID only: every image of the folder may be it. */
+/**
+ * Opens the parent of a differencing image. It is known by its UUID only: every image of the folder may be it, and where
+ * that is the one in which VirtualBox keeps the snapshots of a disk, every image of the folder above.
+ */
 export async function openParent(
   context: OpenContext<unknown>,
   header: VdiHeader,
 ): Promise<Child | undefined> {
   const backing = await context.openNamed('backing', {
     filename: `{${header.uuid_link}}.vdi`,
-    siblings: '.vdi',
+    siblings: { ending: '.vdi', inside: 'Snapshots' },
     format: 'vdi',
     roles: Role.cow,
     writable: false,

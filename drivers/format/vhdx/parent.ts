@@ -10,7 +10,7 @@ export async function openParent(context: OpenContext<unknown>, locator: ParentL
   await context.openNamed('backing', {
     filename,
     alternatives,
-    siblings: '.vhdx',
+    siblings: { ending: '.vhdx' },
     format: 'vhdx',
     roles: Role.cow,
     writable: false,

@@ -102,6 +102,7 @@ function makeFooter({ subformat, bytes, exact }: Shape): Footer {
     checksum: 0,
     uuid: randomUUID(),
     saved_state: 0,
+    reserved: '',
   };
 }
 

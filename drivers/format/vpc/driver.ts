@@ -43,10 +43,12 @@ async function open(context: OpenContext<OptionsOf<typeof OPTIONS>>): Promise<Ma
   const headerBytes = await readHeader(context, footer);
   const header = decodeHeader(headerBytes);
   checkHeader(headerBytes, header, { subject, diskSize: size, fileSize: file.size });
+  const overlay = footer.type === DiskType.differencing;
   const parts: VpcParts = {
     file,
     footer,
     header,
+    parentName: overlay ? await openParent(context, file, header, headerBytes) : undefined,
     subject,
     size,
     sizeCalculation: context.options.force_size_calc,
@@ -57,9 +59,7 @@ async function open(context: OpenContext<OptionsOf<typeof OPTIONS>>): Promise<Ma
     writable: false,
   };
   const settled = common.readOnly ? parts : await forWriting(parts, blockStep(file, header));
-  if (footer.type !== DiskType.differencing) return new DynamicImage(settled);
-  await openParent(context, file, header, headerBytes);
-  return new VpcImage(settled);
+  return overlay ? new VpcImage(settled) : new DynamicImage(settled);
 }
 
 /** Bytes of a block with its bitmap. */

@@ -1,8 +1,9 @@
 import { readU64BE, writeU64BE } from '../../../src/util/bytes.ts';
 import { readGuid, writeGuid } from '../../../src/util/guid.ts';
 
-/** How a field is stored; all numbers are big-endian. u64 over 2^53 is NaN: so is "none", eight bytes of 0xff. */
-export type FieldKind = 'u8' | 'u16' | 'u32' | 'u64' | 'guid' | 'ascii4' | 'ascii8' | 'utf16';
+/** How a field is stored; all numbers are big-endian. u64 over 2^53 is NaN: so is "none", eight bytes of 0xff.
+ * `rest`: all bytes to the end, one a character. */
+export type FieldKind = 'u8' | 'u16' | 'u32' | 'u64' | 'guid' | 'ascii4' | 'ascii8' | 'utf16' | 'rest';
 
 export interface FieldEntry {
   readonly field: string;
@@ -31,6 +32,8 @@ export function readField(bytes: Buffer, { kind, offset }: FieldEntry): number |
       return bytes.toString('latin1', offset, offset + 4);
     case 'ascii8':
       return bytes.toString('latin1', offset, offset + 8);
+    case 'rest':
+      return bytes.toString('latin1', offset);
     case 'utf16':
       return readName(bytes.subarray(offset, offset + NAME_LENGTH));
   }
@@ -59,6 +62,7 @@ function writeText(bytes: Buffer, kind: FieldKind, offset: number, value: string
     Buffer.from(value, 'utf16le')
       .swap16()
       .copy(bytes, offset, 0, NAME_LENGTH - 2);
+  else if (kind === 'rest') bytes.write(value, offset, 'latin1');
   else bytes.write(value, offset, kind === 'ascii4' ? 4 : 8, 'latin1');
 }
 

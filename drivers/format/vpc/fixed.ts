@@ -70,6 +70,6 @@ export class FixedImage implements MappingDriver {
   }
 
   info(): Promise<ImageInfo> {
-    return Promise.resolve(describe(this.footer, undefined));
+    return Promise.resolve(describe(this.footer, undefined, undefined));
   }
 }

@@ -33,6 +33,7 @@ export const FOOTER_FIELDS = [
   { field: 'checksum', offset: 64, kind: 'u32', meaning: "ones' complement of the sum of all other bytes" },
   { field: 'uuid', offset: 68, kind: 'guid', meaning: 'of this image; a child names its parent by it' },
   { field: 'saved_state', offset: 84, kind: 'u8', meaning: '1: the virtual machine is suspended' },
+  { field: 'reserved', offset: 85, kind: 'rest', meaning: 'other programs keep things of theirs here' },
 ] as const;
 
 type Field = (typeof FOOTER_FIELDS)[number];
@@ -45,7 +46,7 @@ export function decodeFooter(bytes: Buffer): Footer {
   return footer as Footer;
 }
 
-/** 512 bytes with a right checksum. Bytes outside the table are zero. */
+/** 512 bytes with a right checksum. */
 export function encodeFooter(footer: Footer): Buffer {
   const bytes = Buffer.alloc(FOOTER_LENGTH);
   for (const entry of FOOTER_FIELDS) writeField(bytes, entry, footer[entry.field]);
@@ -61,5 +62,9 @@ export function isFooter(bytes: Buffer): boolean {
   return bytes.readUInt32BE(64) === footerChecksum(bytes);
 }
 
-/** Now, as time stamps of the format count it. */
-export const timestampNow = (): number => Math.max(0, Math.floor(Date.now() / 1000) - EPOCH);
+/** A time in milliseconds since 1970 as time stamps of the format count it. */
+export const timestampOf = (time: number): number => Math.max(0, Math.floor(time / 1000) - EPOCH);
+
+export const timestampNow = (): number => timestampOf(Date.now());
+
+export const timeOf = (timestamp: number): Date => new Date((timestamp + EPOCH) * 1000);

@@ -219,7 +219,7 @@ export class VpcImage implements MappingDriver {
   }
 
   info(): Promise<ImageInfo> {
-    return Promise.resolve(describe(this.parts.footer, this.parts.header));
+    return Promise.resolve(describe(this.parts.footer, this.parts.header, this.parts.parentName));
   }
 
   /** Bytes of a block with its bitmap. */

@@ -56,7 +56,7 @@ export async function parentNames(
   }
   if (header.parent_name !== '') relative.push(portable(header.parent_name));
   const bare = [...relative, ...absolute].map((name) => name.slice(name.lastIndexOf('/') + 1));
-  const rooted = absolute.filter((name) => name.startsWith('/'));
+  const rooted = absolute.filter((name) => /^\/(?!\/)/.test(name));
   return [...new Set([...relative.filter((name) => !isAbsolute(name)), ...bare, ...rooted])].filter(
     (name) => name !== '',
   );

@@ -13,6 +13,8 @@ export interface VpcParts {
   readonly file: Child;
   readonly footer: Footer;
   readonly header: DynamicHeader;
+  /** The first of the names that it has for its parent; undefined for one that is no overlay. */
+  readonly parentName: string | undefined;
   readonly subject: string;
   readonly size: number;
   readonly sizeCalculation: SizeCalculation;

@@ -137,6 +137,10 @@ export abstract class HostDisk implements RequestDriver {
     return fileFacts(this.io.fd).allocated;
   }
 
+  modifiedAt(): number {
+    return fileFacts(this.io.fd).mtimeMs;
+  }
+
   setPermissions(wanted: PermissionPair): PermissionChange {
     const shared = this.options['share-rw'] ? wanted.shared : wanted.shared & ~CHANGING;
     return this.locks?.setPermissions({ used: wanted.used, shared }) ?? NO_CHANGE;
