@@ -1,9 +1,8 @@
 /** Dirty extents of a bitmap as QEMU and as blockfuse tell them, in one shape. */
-import { readFile } from 'node:fs/promises';
-import type { ExecutionContext } from 'ava';
 import type { DirtyBitmap } from '../../src/block/dirty-bitmap.ts';
-import { run } from './run.ts';
-import { tempDir } from './temp-dir.ts';
+import { runEach } from './run.ts';
+import type { Command } from './run.ts';
+import { tool } from './tools.ts';
 
 export type DirtyExtents = readonly (readonly [start: number, length: number])[];
 
@@ -15,23 +14,21 @@ export function extentsOf(bitmap: DirtyBitmap): DirtyExtents {
   return found;
 }
 
-/** As qemu-nbd exports the bitmap of an image that nobody else has open; needs qemu-nbd and nbdinfo. */
-export async function qemuExtents(t: ExecutionContext, image: string, name: string): Promise<DirtyExtents> {
-  const folder = await tempDir(t);
-  const [socket, pidFile] = [`${folder}/s`, `${folder}/pid`];
-  await run('qemu-nbd', [
-    ...['-r', '-f', 'qcow2', '-B', name, '-k', socket, '--fork', `--pid-file=${pidFile}`, image],
-  ]);
-  try {
-    const map = ['--json', `--map=qemu:dirty-bitmap:${name}`, `nbd+unix:///?socket=${socket}`];
-    const { stdout } = await run('nbdinfo', map);
-    const ranges = JSON.parse(stdout) as readonly { offset: number; length: number; type: number }[];
-    return joined(ranges.filter(({ type }) => type === 1).map(({ offset, length }) => [offset, length]));
-  } finally {
-    const pid = Number(await readFile(pidFile, 'utf8'));
-    process.kill(pid, 'SIGTERM');
-    while (await isThere(pid)) await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+/** As QEMU has a bitmap of an image that nobody else has open; needs qemu-nbd and nbdinfo. */
+export async function qemuExtents(image: string, name: string): Promise<DirtyExtents> {
+  const [text = ''] = await runEach([qemuExtentsCommand(image, name)]);
+  return parseQemuExtents(text);
+}
+
+/** Prints what parseQemuExtents reads. */
+export function qemuExtentsCommand(image: string, name: string): Command {
+  const server = [tool('qemu-nbd'), '-r', '-f', 'qcow2', '-B', name, image];
+  return ['nbdinfo', '--json', `--map=qemu:dirty-bitmap:${name}`, '--', '[', ...server, ']'];
+}
+
+export function parseQemuExtents(text: string): DirtyExtents {
+  const ranges = JSON.parse(text) as readonly { offset: number; length: number; type: number }[];
+  return joined(ranges.filter(({ type }) => type === 1).map(({ offset, length }) => [offset, length]));
 }
 
 /** Neighbours as one. */
@@ -43,9 +40,4 @@ function joined(extents: DirtyExtents): DirtyExtents {
     else found.push([start, length]);
   }
   return found;
-}
-
-async function isThere(pid: number): Promise<boolean> {
-  const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
-  return status !== '' && !/^State:\s+Z/m.test(status);
 }

@@ -66,6 +66,22 @@ export async function run(
   throw new Error(`${shown(command, args)}: ${how}\n${outcome.stdout}${outcome.stderr}`);
 }
 
+export type Command = readonly [command: string, ...args: string[]];
+
+/**
+ * Runs programs that must all succeed, one after the other: what each printed. A small shell starts them, since a process costs
+ * as much as the one that starts it is large.
+ */
+export async function runEach(commands: readonly Command[]): Promise<string[]> {
+  const lines = commands.map(
+    ([command, ...args]) => `${[findTool(command) ?? command, ...args].map(quoted).join(' ')}; printf '\\0'`,
+  );
+  const { stdout } = await run('sh', ['-exc', lines.join('\n')]);
+  return stdout.split('\0').slice(0, -1);
+}
+
+const quoted = (word: string): string => `'${word.replaceAll("'", `'\\''`)}'`;
+
 function shown(command: string, args: readonly string[]): string {
   return [command, ...args].join(' ');
 }

@@ -68,7 +68,7 @@ test('bitmap: every action on a file, as QEMU sees it', async (t) => {
     { name: 'two', recording: false, persistent: true, busy: false, granularity: 4096, count: 0 },
   ]);
   await bitmap('merge', '--from', 'one', image, 'two');
-  t.deepEqual(await qemuExtents(t, image, 'two'), [[MIB, 2 * 65536]]);
+  t.deepEqual(await qemuExtents(image, 'two'), [[MIB, 2 * 65536]]);
   t.deepEqual(await show(t, image, 'two'), [[MIB, 2 * 65536]]);
   t.regex((await bitmap('show', image, 'two')).stdout, /^0x100000 +0x20000$/m);
   await bitmap('enable', image, 'two');
@@ -80,7 +80,7 @@ test('bitmap: every action on a file, as QEMU sees it', async (t) => {
     [4 * MIB, 4096],
   ]);
   await bitmap('clear', image, 'one');
-  t.deepEqual(await qemuExtents(t, image, 'one'), []);
+  t.deepEqual(await qemuExtents(image, 'one'), []);
   for (const name of ['one', 'two']) {
     await t.notThrowsAsync(run('qemu-img', ['check', image]));
     await bitmap('remove', image, name);
@@ -147,7 +147,7 @@ test('bitmaps are changed on a mounted image, and are files beside the disk whil
   await t.throwsAsync(readFile(file), { code: 'ENOENT' });
   await mounted.unmount();
   await t.notThrowsAsync(run('qemu-img', ['check', image]));
-  t.deepEqual(await qemuExtents(t, image, 'a/b'), [
+  t.deepEqual(await qemuExtents(image, 'a/b'), [
     [3 * MIB, 1024],
     [5 * MIB, 1024],
   ]);
