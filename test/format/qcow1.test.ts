@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { qcowDriver } from '../../drivers/format/qcow/driver.ts';
@@ -13,6 +13,7 @@ import { canRun } from '../helpers/tools.ts';
 import {
   createImage,
   graphWith,
+  hold,
   holdImage,
   MIB,
   mixedDisk,
@@ -115,23 +116,64 @@ test('qcow: the sample has its guest hash', async (t) => {
   t.is(sha256(await readAll(child)), 'cd31b2a7e651ef676cfbe28eb8711fb6b8c6cbfee1069bee2dd02ddcd78c9a63');
 });
 
-test('qcow: AES encryption is refused by name', async (t) => {
+test('qcow: an encrypted overlay grows over an encrypted backing file, as qemu-img sees it', async (t) => {
   if (!canRun(t, 'qemu-img')) return;
-  const path = join(await tempDir(t), 'a.qcow');
+  const folder = await tempDir(t);
+  const model = new ModelDisk(SIZE);
+  mixedDisk(5, SIZE).copy(model.bytes);
+  const raw = await rawFile(folder, 'base.raw', model.bytes);
+  const [base, top] = [join(folder, 'base.qcow'), join(folder, 'top.qcow')];
   const secret = ['--object', 'secret,id=s,data=geheim'];
-  await run('qemu-img', [
-    'create',
-    ...secret,
-    '-q',
-    '-f',
-    'qcow',
-    '-o',
-    'encrypt.format=aes,encrypt.key-secret=s',
-    path,
-    '1M',
-  ]);
-  const error = await t.throwsAsync(holdImage(graphWith(t, qcowDriver), path));
-  t.regex(error.message, /crypt_method is 1 \(AES encryption\), which is not supported/);
+  const encrypt = 'encrypt.format=aes,encrypt.key-secret=s';
+  await run('qemu-img', ['convert', ...secret, '-O', 'qcow', '-o', encrypt, raw, base]);
+  const graph = graphWith(t, qcowDriver);
+  graph.secrets.add('s', Buffer.from('geheim'));
+  const options = { 'backing-file': 'base.qcow', 'encrypt.format': 'aes', 'encrypt.key-secret': 's' };
+  await createImage(graph, qcowDriver, top, { size: SIZE, options });
+  const key = { encrypt: { 'key-secret': 's' } };
+  const child = await hold(graph, {
+    driver: 'qcow',
+    ...key,
+    file: { driver: 'file', filename: top },
+    backing: { ...key, file: { filename: base } },
+  });
+  await verify(child, model);
+  const bytes = new Random(seed(14)).bytes(70_000);
+  for (const offset of [1000, SIZE - bytes.length]) {
+    await child.write(bytes, offset);
+    model.write(bytes, offset);
+  }
+  await child.resize(SIZE + MIB + 512);
+  model.resize(SIZE + MIB + 512);
+  await verify(child, model);
+  await release(graph, child);
+  const wanted = await rawFile(folder, 'wanted.raw', model.bytes);
+  const files = `file.filename=${top},backing.driver=qcow,backing.encrypt.key-secret=s,backing.file.filename=${base}`;
+  const tree = `driver=qcow,encrypt.key-secret=s,${files}`;
+  await run('qemu-img', ['compare', ...secret, '--image-opts', `driver=raw,file.filename=${wanted}`, tree]);
+  t.pass();
+});
+
+test('qcow: encryption that can not be is named', async (t) => {
+  const path = join(await tempDir(t), 'a.qcow');
+  const graph = graphWith(t, qcowDriver);
+  await createImage(graph, qcowDriver, path, { size: MIB });
+  const good = await readFile(path);
+  const refused = async (at: number, value: number, wanted: RegExp): Promise<void> => {
+    const bytes = Buffer.from(good);
+    bytes.writeUInt32BE(1, 36);
+    bytes.writeUInt32BE(value, at);
+    await writeFile(path, bytes);
+    const error = await t.throwsAsync(holdImage(graph, path));
+    t.regex(error.message, wanted);
+  };
+  await refused(36, 2, /crypt_method is 2, must be 0 or 1/);
+  await refused(28, MIB + 1, /size is 1048577, must be a multiple of 512 in an encrypted image/);
+  await writeFile(path, good);
+  const tree = { driver: 'qcow', encrypt: { format: 'aes' }, file: { driver: 'file', filename: path } };
+  await t.throwsAsync(hold(graph, tree), {
+    message: /encrypt.format is aes, but the image is not encrypted/,
+  });
 });
 
 test.serial('qcow: damaged images are refused or served', async (t) => {

@@ -1,19 +1,23 @@
 import type { CreateContext } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { optional, text } from '../../../src/block/schema.ts';
+import { CIPHER_SECTOR } from '../../../src/crypto/sector-cipher.ts';
 import { alignUp } from '../../../src/util/sizes.ts';
+import { CryptMethod, ENCRYPT_OPTIONS } from './encryption.ts';
 import { encodeHeader, HEADER_LENGTH, l1EntriesFor, MAGIC } from './header.ts';
 
 const L1_MAX_BYTES = 64 * 1024 * 1024;
 
 export const CREATE_OPTIONS = {
   'backing-file': optional(text('Name of the backing file, as the image is to hold it')),
+  ...ENCRYPT_OPTIONS,
 };
 
 /** Writes header, backing file name and an empty L1 table. Clusters are 4 KiB, 512 bytes over a backing file, as QEMU has it. */
 export async function createQcow(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void> {
   const { file, size, subject, options } = context;
   const given = options['backing-file'];
+  const encrypt = options['encrypt.format'];
   const name = typeof given === 'string' ? Buffer.from(given) : Buffer.alloc(0);
   if (name.length > 1023) {
     throw new BlockError(
@@ -28,6 +32,7 @@ export async function createQcow(context: CreateContext<Readonly<Record<string, 
     const most = (L1_MAX_BYTES / 8) * 2 ** (clusterBits + l2Bits);
     throw new BlockError('EFBIG', `Cannot create "${subject}": size is ${size}, must be 1 to ${most} bytes`);
   }
+  if (encrypt !== undefined) await requireKey(context);
   const header = encodeHeader({
     magic: MAGIC,
     version: 1,
@@ -37,11 +42,21 @@ export async function createQcow(context: CreateContext<Readonly<Record<string, 
     size,
     cluster_bits: clusterBits,
     l2_bits: l2Bits,
-    crypt_method: 0,
+    crypt_method: encrypt === undefined ? CryptMethod.none : CryptMethod.aes,
     l1_table_offset: alignUp(HEADER_LENGTH + name.length, 8),
   });
   const head = Buffer.concat([header, name]);
   await file.resize(alignUp(alignUp(head.length, 8) + l1Bytes, 512));
   await file.write(head, 0);
   await file.flush();
+}
+
+/** The image holds nothing of its key; but who can't tell it could not use the image either. */
+async function requireKey(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void> {
+  const { options, size, subject } = context;
+  const id = options['encrypt.key-secret'];
+  await context.secret?.(typeof id === 'string' ? id : undefined);
+  if (size % CIPHER_SECTOR === 0) return;
+  const wanted = `must be a multiple of ${CIPHER_SECTOR} in an encrypted image`;
+  throw new BlockError('EINVAL', `Cannot create "${subject}": size is ${size}, ${wanted}`);
 }

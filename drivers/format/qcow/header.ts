@@ -1,5 +1,7 @@
 import { refuseImage } from '../../../src/block/refuse.ts';
+import { CIPHER_SECTOR } from '../../../src/crypto/sector-cipher.ts';
 import { readU64BE, showU64, writeU64BE } from '../../../src/util/bytes.ts';
+import { CryptMethod } from './encryption.ts';
 
 export const MAGIC = 0x514649fb;
 export const HEADER_LENGTH = 48;
@@ -67,11 +69,10 @@ export function checkHeader(bytes: Buffer, fileSize: number, subject: string): G
   if (clusterBits < 9 || clusterBits > 16)
     refuseImage(subject, `cluster_bits is ${clusterBits}`, 'must be 9 to 16');
   if (l2Bits < 6 || l2Bits > 13) refuseImage(subject, `l2_bits is ${l2Bits}`, 'must be 6 to 13');
-  if (header.crypt_method === 1) {
-    refuseImage(subject, 'crypt_method is 1 (AES encryption)', 'which is not supported', 'ENOTSUP');
-  }
-  if (header.crypt_method !== 0)
+  if (header.crypt_method > CryptMethod.aes)
     refuseImage(subject, `crypt_method is ${header.crypt_method}`, 'must be 0 or 1');
+  if (header.crypt_method === CryptMethod.aes && size % CIPHER_SECTOR !== 0)
+    refuseImage(subject, `size is ${size}`, `must be a multiple of ${CIPHER_SECTOR} in an encrypted image`);
   if (!(size > 0 && size <= 2 ** 53 - 2 ** 30)) {
     refuseImage(subject, `size is ${showU64(bytes, 24, false)}`, 'must be 1 to 2^53 - 2^30 bytes', 'EFBIG');
   }

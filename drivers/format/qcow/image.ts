@@ -4,7 +4,7 @@ import type { CacheCounters } from '../../../src/block/cache-counters.ts';
 import { AppendAllocator } from '../../../src/block/append-allocator.ts';
 import type { Child } from '../../../src/block/child.ts';
 import { DecompressedCache, readBlocks, tryReadBlocks } from '../../../src/block/decompressed-cache.ts';
-import type { ImageInfo, MappingDriver, PermissionChange } from '../../../src/block/driver.ts';
+import type { DataCodec, ImageInfo, MappingDriver, PermissionChange } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import type { Extent, Placement } from '../../../src/block/extent.ts';
 import type { Limits } from '../../../src/block/limits.ts';
@@ -14,6 +14,7 @@ import type { TableSlice } from '../../../src/block/table-cache.ts';
 import type { CommonOptions } from '../../../src/block/schema.ts';
 import { TwoLevelTables } from '../../../src/block/two-level-tables.ts';
 import { readU64BE, showU64, writeU64BE } from '../../../src/util/bytes.ts';
+import type { Encryption } from './encryption.ts';
 import type { Geometry } from './header.ts';
 import { planGrowth, writeGrowth, writeLongerL1 } from './resize.ts';
 
@@ -30,6 +31,7 @@ export interface QcowParts {
   readonly geometry: Geometry;
   readonly writable: boolean;
   readonly backingFilename: string | undefined;
+  readonly encryption: Encryption | undefined;
 }
 
 /** Entries that a placement is to get at commit. */
@@ -51,6 +53,7 @@ class Entries {
 export class QcowImage implements MappingDriver {
   readonly family = 'mapping';
   readonly limits: Limits;
+  readonly codec: DataCodec | undefined;
   size: number;
   private parts: QcowParts;
   private readonly clusterSize: number;
@@ -63,7 +66,13 @@ export class QcowImage implements MappingDriver {
     this.parts = parts;
     this.size = geometry.size;
     this.clusterSize = geometry.clusterSize;
-    this.limits = limits({ allocationUnit: geometry.clusterSize });
+    this.codec = parts.encryption?.codec;
+    const unit = this.codec?.unit ?? 1;
+    this.limits = limits({
+      allocationUnit: geometry.clusterSize,
+      requestAlignment: unit,
+      zeroesAlignment: unit,
+    });
     this.tables = tablesOf(parts);
     this.setWritable(writable);
   }
@@ -166,7 +175,14 @@ export class QcowImage implements MappingDriver {
     if (tables.locate(cluster) !== true || tables.slice === undefined) return;
     if (tables.slice.bytes.readUInt32BE(tables.at) >= COMPRESSED_BIT) return;
     const place = this.place(tables.slice.bytes, tables.at, cluster);
-    if (place !== 0) await this.parts.file.writeZeroes(place + inside, clusterSize - inside);
+    if (place === 0) return;
+    if (this.codec === undefined) {
+      await this.parts.file.writeZeroes(place + inside, clusterSize - inside);
+      return;
+    }
+    const zeroes = Buffer.alloc(clusterSize - inside);
+    this.codec.encode(zeroes, 0, zeroes.length, this.size, place + inside);
+    await this.parts.file.write(zeroes, place + inside);
   }
 
   async flush(): Promise<void> {
@@ -175,7 +191,11 @@ export class QcowImage implements MappingDriver {
   }
 
   async close(): Promise<void> {
-    if (this.allocator !== undefined) await this.finishWriting();
+    try {
+      if (this.allocator !== undefined) await this.finishWriting();
+    } finally {
+      this.parts.encryption?.wipe();
+    }
   }
 
   /** To read-only: all is written back first. To writable: space is given out behind what is there. */
@@ -198,7 +218,7 @@ export class QcowImage implements MappingDriver {
 
   info(): Promise<ImageInfo> {
     const { backingFilename } = this.parts;
-    const info = { clusterSize: this.clusterSize, encrypted: false };
+    const info = { clusterSize: this.clusterSize, encrypted: this.codec !== undefined };
     return Promise.resolve(backingFilename === undefined ? info : { ...info, backingFilename });
   }
 

@@ -8,12 +8,12 @@
 import type { Child } from '../../../src/block/child.ts';
 import type { DataCodec, OpenContext } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
-import { CbcCipher } from '../../../src/crypto/cbc.ts';
+import { legacyAesCipher } from '../../../src/crypto/legacy-aes.ts';
 import { decodeLuksHeader, LUKS_HEADER_BYTES } from '../../../src/crypto/luks-header.ts';
 import { luksInfo } from '../../../src/crypto/luks-info.ts';
-import { LockedCipher, openLuksCipher } from '../../../src/crypto/luks-open.ts';
-import { CIPHER_SECTOR } from '../../../src/crypto/sector-cipher.ts';
+import { openLuksCipher } from '../../../src/crypto/luks-open.ts';
 import type { SectorCipher } from '../../../src/crypto/sector-cipher.ts';
+import { sectorCodec } from '../../../src/crypto/sector-codec.ts';
 import { ExtensionType } from './extensions.ts';
 import type { HeaderExtension } from './extensions.ts';
 import type { Header } from './header.ts';
@@ -21,7 +21,6 @@ import type { Qcow2Options } from './options.ts';
 import { readU64 } from './u64.ts';
 
 export const CryptMethod = { none: 0, aes: 1, luks: 2 } as const;
-const AES_KEY = 16;
 
 export interface Encryption {
   readonly codec: DataCodec;
@@ -50,16 +49,8 @@ export async function openEncryption(
 
 async function openAes(context: OpenContext<Qcow2Options>): Promise<Encryption> {
   const passphrase = await context.secret(context.options['encrypt.key-secret']);
-  const cipher = passphrase === undefined ? new LockedCipher(context.subject) : aesCipher(passphrase);
+  const cipher = legacyAesCipher(passphrase, context.subject);
   return encryptionOf(cipher, (offset) => offset, { format: 'aes' });
-}
-
-function aesCipher(passphrase: Buffer): SectorCipher {
-  const key = Buffer.alloc(AES_KEY);
-  passphrase.copy(key);
-  const cipher = new CbcCipher(key, undefined);
-  key.fill(0);
-  return cipher;
 }
 
 async function openLuks(
@@ -97,17 +88,8 @@ function encryptionOf(
   counted: (offset: number, place: number) => number,
   details: Readonly<Record<string, unknown>>,
 ): Encryption {
-  const codec: DataCodec = {
-    unit: CIPHER_SECTOR,
-    decode: (bytes, at, length, offset, place) => {
-      cipher.decrypt(bytes, at, length, counted(offset, place) / CIPHER_SECTOR);
-    },
-    encode: (bytes, at, length, offset, place) => {
-      cipher.encrypt(bytes, at, length, counted(offset, place) / CIPHER_SECTOR);
-    },
-  };
   return {
-    codec,
+    codec: sectorCodec(cipher, counted),
     details,
     wipe: () => {
       cipher.wipe();
