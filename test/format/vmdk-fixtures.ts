@@ -1,7 +1,8 @@
 /** VMDK files built from the specification's tables, where no tool writes them. Nothing here uses the driver's code; and other programs as judges. */
-import { writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Graph } from '../../src/block/graph.ts';
+import { difference } from '../helpers/model-disk.ts';
 import { Random } from '../helpers/random.ts';
 import { run } from '../helpers/run.ts';
 import { holdImage, rawFile, release } from './small-image.ts';
@@ -189,6 +190,18 @@ export async function qemuAgrees(path: string, content: Buffer): Promise<void> {
   const wanted = await rawFile(join(path, '..'), 'wanted.raw', content);
   await run('qemu-img', ['check', '-q', '-f', 'vmdk', path]);
   await run('qemu-img', ['compare', '-f', 'raw', '-F', 'vmdk', wanted, path]);
+}
+
+/** libvmdk shows the same content in a mount of its own. The caller has asked `canRun` for vmdkmount and fusermount3. */
+export async function libvmdkAgrees(path: string, content: Buffer): Promise<void> {
+  const folder = await mkdtemp(join(path, '..', 'libvmdk-'));
+  await run('vmdkmount', [path, folder]);
+  try {
+    const found = difference(await readFile(join(folder, 'vmdk1')), content);
+    if (found !== undefined) throw new Error(`libvmdk reads "${path}" differently: ${String(found)}`);
+  } finally {
+    await run('fusermount3', ['-u', folder]);
+  }
 }
 
 /** What qemu-img says of the format. */
