@@ -92,7 +92,7 @@ export function findDigits(bytes: Buffer, key: string): DigitSpan | undefined {
 }
 
 /** What stands before the padding. */
-function textOf(bytes: Buffer): string {
+export function textOf(bytes: Buffer): string {
   const nul = bytes.indexOf(0);
   return bytes.toString('latin1', 0, nul < 0 ? bytes.length : nul);
 }

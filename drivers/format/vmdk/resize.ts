@@ -9,7 +9,10 @@ import { BlockError } from '../../../src/block/errors.ts';
 import type { ContentId } from './content-id.ts';
 import type { DiskExtent } from './disk-extent.ts';
 import { isExtentLine } from './extent-line.ts';
-import { MAX_DESCRIPTOR } from './descriptor.ts';
+import { MAX_DESCRIPTOR, textOf } from './descriptor.ts';
+import type { DigitSpan } from './descriptor.ts';
+import { replaceDigits } from './descriptor-edit.ts';
+import type { SectorEdit } from './descriptor-edit.ts';
 import { SECTOR } from './layout.ts';
 
 export interface DescriptorPlace {
@@ -48,7 +51,10 @@ export function obstacleToLength(extent: DiskExtent, length: number, createType:
   return `the last extent "${filename}" has room for ${Math.max(0, room)} bytes more, then a further file would be needed; convert the disk`;
 }
 
-/** The descriptor for a last extent of `sectors`, and a disk of `total`; written by `write`. Throws when it has no room. */
+/**
+ * The descriptor for a last extent of `sectors`, and a disk of `total`; written by `write`, sector by sector, each of which
+ * leaves a sound one. Throws where that can't be.
+ */
 export async function planDescriptor(
   place: DescriptorPlace,
   last: { index: number; sectors: number; total: number },
@@ -57,56 +63,63 @@ export async function planDescriptor(
   const { file, at, room, contentId } = place;
   const before = Buffer.alloc(room ?? Math.min(file.size, MAX_DESCRIPTOR));
   await file.read(before, at);
-  const nul = before.indexOf(0);
-  const text = before.toString('latin1', 0, nul < 0 ? before.length : nul);
-  const after = Buffer.from(withCylinders(withSectors(text, last.index, last.sectors), last.total), 'latin1');
-  if (after.length > (room ?? MAX_DESCRIPTOR))
-    refuseResize(
-      subject,
-      last.total * SECTOR,
-      `the descriptor would have ${after.length} bytes, must have at most ${room}`,
-    );
-  const bytes = room === undefined ? after : Buffer.concat([after, Buffer.alloc(room - after.length)]);
+  const span = findSectors(textOf(before), last.index);
+  const digits = String(last.sectors);
+  const text = room === undefined ? padded(before, Math.max(0, digits.length - (span?.length ?? 0))) : before;
+  const edit = span && replaceDigits(text, span, digits);
+  if (edit === undefined) {
+    const why = `extent ${last.index} of the descriptor has no room for ${digits} within its sector, which a power cut could tear; convert the disk`;
+    refuseResize(subject, last.total * SECTOR, why);
+  }
+  edit.bytes.copy(text, edit.at);
+  const cylinders = newCylinders(text, last.total);
   return {
     async write() {
-      await file.write(bytes.subarray(0, lastChange(before, bytes)), at);
-      if (room === undefined && file.size > bytes.length) await file.resize(bytes.length, true);
-      await file.flush();
-      contentId.locate(bytes);
+      if (text.length > before.length) {
+        await file.write(text.subarray(before.length), at + before.length);
+        await file.flush();
+      }
+      for (const { at: sector, bytes } of cylinders === undefined ? [edit] : [edit, cylinders]) {
+        bytes.copy(text, sector);
+        await file.write(bytes, at + sector);
+        await file.flush();
+      }
+      contentId.locate(text);
     },
   };
 }
 
-function withSectors(text: string, index: number, sectors: number): string {
-  let seen = -1;
-  return text
-    .split('\n')
-    .map((line) => {
-      if (!isExtentLine(line.trim())) return line;
-      seen += 1;
-      return seen === index ? line.replace(/^(\s*\w+[ \t]+)\d+/, `$1${sectors}`) : line;
-    })
-    .join('\n');
+/** A text that is a file grows by empty lines, as long as they are in its last sector: room for longer numbers. */
+function padded(text: Buffer, count: number): Buffer {
+  const room = text.length % SECTOR === 0 ? 0 : SECTOR - (text.length % SECTOR);
+  const hasEnd = text.at(-1) === 0x0a;
+  return hasEnd ? Buffer.concat([text, Buffer.alloc(Math.min(room, count), '\n')]) : Buffer.from(text);
 }
 
-/** The geometry that old guests ask for, where the descriptor has one. */
-function withCylinders(text: string, total: number): string {
-  const numberOf = (key: string): number =>
-    Number(
-      new RegExp(`^[ \\t]*ddb\\.geometry\\.${key}[ \\t]*=[ \\t]*"?(\\d{1,9})`, 'im').exec(text)?.[1] ?? 0,
-    );
-  const track = numberOf('heads') * numberOf('sectors');
-  if (track === 0) return text;
+/** Where the number of sectors of an extent stands. */
+function findSectors(text: string, index: number): DigitSpan | undefined {
+  let seen = -1;
+  let at = 0;
+  for (const line of text.split('\n')) {
+    if (isExtentLine(line.trim())) seen += 1;
+    const match = seen === index ? /^(\s*\w+[ \t]+)(\d+)/.exec(line) : null;
+    if (match?.[1] !== undefined && match[2] !== undefined)
+      return { at: at + match[1].length, length: match[2].length };
+    at += line.length + 1;
+  }
+  return undefined;
+}
+
+/** The geometry that old guests ask for, where the descriptor has one and there is room for another. */
+function newCylinders(bytes: Buffer, total: number): SectorEdit | undefined {
+  const text = textOf(bytes);
+  const match = (key: string): RegExpExecArray | null =>
+    new RegExp(`^([ \\t]*ddb\\.geometry\\.${key}[ \\t]*=[ \\t]*"?)(\\d{1,9})`, 'im').exec(text);
+  const track = Number(match('heads')?.[2] ?? 0) * Number(match('sectors')?.[2] ?? 0);
+  const found = match('cylinders');
+  if (track === 0 || found?.[1] === undefined || found[2] === undefined) return undefined;
   const isIde = /^[ \t]*ddb\.adapterType[ \t]*=[ \t]*"?ide/im.test(text);
   const cylinders = Math.min(Math.floor(total / track), isIde ? IDE_CYLINDERS : Number.MAX_SAFE_INTEGER);
-  return text.replace(/^([ \t]*ddb\.geometry\.cylinders[ \t]*=[ \t]*"?)\d+/im, `$1${cylinders}`);
-}
-
-/** Where the differing part ends, in whole sectors. */
-function lastChange(before: Buffer, after: Buffer): number {
-  if (before.length !== after.length || after.length % SECTOR !== 0) return after.length;
-  let end = after.length;
-  while (end > 0 && before.subarray(end - SECTOR, end).equals(after.subarray(end - SECTOR, end)))
-    end -= SECTOR;
-  return Math.max(0, end);
+  const span = { at: found.index + found[1].length, length: found[2].length };
+  return replaceDigits(bytes, span, String(cylinders));
 }
