@@ -2,15 +2,17 @@ import { join } from 'node:path';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import { dmgDriver } from '../../drivers/format/dmg/driver.ts';
+import { DRIVERS } from '../../drivers/index.ts';
+import { Graph } from '../../src/block/graph.ts';
 import { attempt, run } from '../helpers/run.ts';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { deflateSync } from 'node:zlib';
 import { difference } from '../helpers/model-disk.ts';
 import { seed } from '../helpers/random.ts';
 import { sample } from '../helpers/samples.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun } from '../helpers/tools.ts';
-import { buildDmg, Type } from './dmg-images.ts';
+import { buildDmg, buildParts, Type } from './dmg-images.ts';
 import type { Piece } from './dmg-images.ts';
 import {
   graphWith,
@@ -82,18 +84,19 @@ async function makePieces(folder: string, disk: Buffer): Promise<Piece[]> {
     const sectors = plain.length / 512;
     const none = Buffer.alloc(0);
     const makers: (() => Promise<Piece> | Piece)[] = [
-      () => ({ type: Type.raw, sectors, packed: plain }),
-      () => ({ type: Type.zlib, sectors, packed: deflateSync(plain) }),
-      async () => ({ type: Type.bzip2, sectors, packed: await packWith(folder, 'bzip2', [], plain) }),
+      () => ({ type: Type.raw, sectors, packed: plain, plain }),
+      () => ({ type: Type.zlib, sectors, packed: deflateSync(plain), plain }),
+      async () => ({ type: Type.bzip2, sectors, packed: await packWith(folder, 'bzip2', [], plain), plain }),
       async () => ({
         type: Type.lzma,
         sectors,
         packed: await packWith(folder, 'xz', ['--check=crc32'], plain),
+        plain,
       }),
-      () => ({ type: Type.adc, sectors, packed: packAdc(plain) }),
+      () => ({ type: Type.adc, sectors, packed: packAdc(plain), plain }),
     ];
     const isZero = plain.every((byte) => byte === 0);
-    const zero = { type: pieces.length % 2 === 0 ? Type.zero : Type.ignore, sectors, packed: none };
+    const zero = { type: pieces.length % 2 === 0 ? Type.zero : Type.ignore, sectors, packed: none, plain };
     pieces.push(isZero ? zero : await (makers[pieces.length % makers.length] ?? (() => zero))());
   }
   return pieces;
@@ -127,6 +130,69 @@ test('dmg: 7-Zip reads the same from an image built here', async (t) => {
   const { stdout } = await attempt('find', [join(folder, 'out'), '-type', 'f']);
   const [file = ''] = stdout.trim().split('\n');
   t.is(difference(await readFile(file), disk), undefined);
+});
+
+/** The pieces of a disk as five partitions, the third of which is empty. */
+async function makeParts(folder: string, disk: Buffer): Promise<Piece[][]> {
+  const pieces = await makePieces(folder, disk);
+  return [pieces.slice(0, 3), pieces.slice(3, 4), [], pieces.slice(4, 20), pieces.slice(20)];
+}
+
+for (const asFork of [false, true]) {
+  test(`dmg: several partitions are one disk, as 7-Zip has them, tables in a ${asFork ? 'fork' : 'list'}`, async (t) => {
+    if (!canRun(t, 'bzip2', 'xz', '7zz')) return;
+    const folder = await tempDir(t);
+    const disk = testDisk();
+    const path = await rawFile(folder, 'a.dmg', buildParts(await makeParts(folder, disk), asFork));
+    const child = await holdImage(graphWith(t, dmgDriver), path);
+    t.is(difference(await readAll(child), disk), undefined);
+    const result = await dmgDriver.check?.(child.node.impl, { repair: 'none' });
+    t.deepEqual(result?.messages, []);
+    if (asFork) return;
+    await run('7zz', ['x', '-y', `-o${join(folder, 'out')}`, path]);
+    const names = (await readdir(join(folder, 'out'))).sort(
+      (a, b) => Number.parseInt(a) - Number.parseInt(b),
+    );
+    const files = await Promise.all(names.map((name) => readFile(join(folder, 'out', name))));
+    t.is(difference(Buffer.concat(files), disk), undefined);
+  });
+}
+
+for (const name of ['udif-compression-zlib.dmg', 'udif-compression-lzfse.dmg']) {
+  test(`dmg: the checksums of ${name} are right`, async (t) => {
+    const bytes = sample(t, name);
+    if (bytes === undefined) return;
+    const child = await holdImage(graphWith(t, dmgDriver), await rawFile(await tempDir(t), 'a.dmg', bytes));
+    const result = await dmgDriver.check?.(child.node.impl, { repair: 'none' });
+    t.deepEqual([result?.corruptions, result?.messages], [0, []]);
+    t.true((result?.compressedClusters ?? 0) > 0);
+  });
+}
+
+test('dmg: check says which checksum is not right, and what a chunk can not be unpacked for', async (t) => {
+  if (!canRun(t, 'bzip2', 'xz')) return;
+  const folder = await tempDir(t);
+  const good = buildParts(await makeParts(folder, testDisk()));
+  const messages = async (bytes: Buffer): Promise<string> => {
+    const warnings: string[] = [];
+    const graph = new Graph({ drivers: DRIVERS, warn: (text) => void warnings.push(text) });
+    t.teardown(() => graph.close());
+    const child = await holdImage(graph, await rawFile(folder, 'b.dmg', bytes), 'dmg');
+    const result = await dmgDriver.check?.(child.node.impl, { repair: 'none' });
+    return [...(result?.messages ?? []), ...warnings].join('; ');
+  };
+  t.is(await messages(good), '');
+  const damaged = Buffer.from(good);
+  damaged[100] = (damaged[100] ?? 0) ^ 1;
+  const said = await messages(damaged);
+  t.regex(said, /the checksum of the stored data is 0x[0-9a-f]+, must be 0x/);
+  t.regex(said, /the checksum of block table 0 is 0x[0-9a-f]+, must be 0x/);
+  t.notRegex(said, /table 1|master/);
+  const broken = Buffer.from(good).fill(0xff, 256 * 1024 + 20, 256 * 1024 + 40);
+  t.regex(await messages(broken), /the zlib chunk at 262144: /);
+  const mastered = Buffer.from(good);
+  mastered.writeUInt32BE(7, good.length - 512 + 360);
+  t.regex(await messages(mastered), /^the master checksum is 0x7, must be .*dmg ".*": the master checksum/);
 });
 
 async function refusal(t: ExecutionContext, bytes: Buffer): Promise<string> {

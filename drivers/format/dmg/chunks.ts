@@ -1,11 +1,13 @@
 /** The chunks of the disk, from the block tables ("mish") of its partitions, in the order of the disk. */
 import { refuseImage } from '../../../src/block/refuse.ts';
 import { readU64BE, showU64 } from '../../../src/util/bytes.ts';
+import { crcAt } from './koly.ts';
 import type { Koly } from './koly.ts';
 
 export const MISH = 0x6d697368;
 export const SECTOR = 512;
 const TABLE_HEADER = 204;
+const CHECKSUM = 64;
 const ENTRY = 40;
 const ENTRIES_MAX = 1_500_000;
 /** A chunk is unpacked as a whole. */
@@ -35,7 +37,8 @@ const PACKINGS: Readonly<Record<number, Packing>> = {
 };
 
 export interface Chunk {
-  readonly kind: 'zero' | 'raw' | Packing;
+  /** `ignore`: reads as zeroes, and no checksum covers it. */
+  readonly kind: 'zero' | 'ignore' | 'raw' | Packing;
   /** Bytes of the disk. */
   readonly start: number;
   readonly length: number;
@@ -44,14 +47,26 @@ export interface Chunk {
   readonly packed: number;
 }
 
+/** A block table: one of a partition, or of what lies between them. */
+export interface BlockTable {
+  /** In the order of the table. */
+  readonly chunks: readonly Chunk[];
+  /** CRC-32 of what they unpack to; undefined where the table has none. */
+  readonly checksum: number | undefined;
+}
+
+export const isPacked = (chunk: Chunk): chunk is Chunk & { kind: Packing } =>
+  chunk.kind !== 'zero' && chunk.kind !== 'ignore' && chunk.kind !== 'raw';
+
 /** Refuses tables that break a rule, overlap, or hold what is not supported. */
-export function readChunks(
+export function readTables(
   tables: readonly Buffer[],
   koly: Koly,
   fileSize: number,
   subject: string,
-): Chunk[] {
+): { chunks: Chunk[]; tables: BlockTable[] } {
   const chunks: Chunk[] = [];
+  const found: BlockTable[] = [];
   for (const [index, table] of tables.entries()) {
     if (table.length < TABLE_HEADER || table.readUInt32BE(0) !== MISH) {
       refuseImage(
@@ -66,15 +81,17 @@ export function readChunks(
       refuseImage(subject, `block table ${index} has ${count} chunks`, `must have at most ${most}`);
     }
     const base = { sector: readU64BE(table, 8), offset: koly.data_fork_offset + readU64BE(table, 24) };
+    const first = chunks.length;
     for (let entry = 0; entry < count; entry += 1) {
       const chunk = readChunk(table, TABLE_HEADER + entry * ENTRY, base, subject);
       if (chunk === 'end') break;
       if (chunk !== undefined) chunks.push(chunk);
     }
+    found.push({ chunks: chunks.slice(first), checksum: crcAt(table, CHECKSUM) });
   }
   chunks.sort((one, other) => one.start - other.start);
   checkChunks(chunks, koly, fileSize, subject);
-  return chunks;
+  return { chunks, tables: found };
 }
 
 function readChunk(
@@ -95,7 +112,8 @@ function readChunk(
     refuseImage(subject, is, 'must lie below 2^53 bytes');
   }
   const place = { start, length, offset, packed };
-  if (type === ChunkType.zero || type === ChunkType.ignore) return { kind: 'zero', ...place };
+  if (type === ChunkType.zero) return { kind: 'zero', ...place };
+  if (type === ChunkType.ignore) return { kind: 'ignore', ...place };
   if (type === ChunkType.raw) return { kind: 'raw', ...place };
   const kind = PACKINGS[type];
   if (kind !== undefined) return { kind, ...place };
@@ -112,7 +130,7 @@ function checkChunks(chunks: readonly Chunk[], koly: Koly, fileSize: number, sub
         `must begin at ${end}`,
       );
     end = start + length;
-    if (kind === 'zero') continue;
+    if (kind === 'zero' || kind === 'ignore') continue;
     if (offset + packed > fileSize) {
       refuseImage(
         subject,

@@ -3,7 +3,8 @@ import type { MappingDriver, OpenContext } from '../../../src/block/driver.ts';
 import { defineDriver } from '../../../src/block/driver.ts';
 import { Role } from '../../../src/block/permissions.ts';
 import { refuseImage } from '../../../src/block/refuse.ts';
-import { readChunks, SECTOR } from './chunks.ts';
+import { checkDmg, masterMismatch } from './check.ts';
+import { readTables, SECTOR } from './chunks.ts';
 import { DmgImage } from './image.ts';
 import { KOLY, KOLY_LENGTH, readKoly } from './koly.ts';
 import type { Koly } from './koly.ts';
@@ -23,13 +24,15 @@ async function open({ subject, ...context }: OpenContext<object>): Promise<Mappi
   if (file.size < KOLY_LENGTH)
     refuseImage(subject, `the file has ${file.size} bytes`, `must have at least ${KOLY_LENGTH}`);
   const koly = readKoly(await readAt(file, file.size - KOLY_LENGTH, KOLY_LENGTH), file.size, subject);
-  const chunks = readChunks(await readTables(file, koly, subject), koly, file.size, subject);
+  const { chunks, tables } = readTables(await tableBytes(file, koly, subject), koly, file.size, subject);
+  const wrong = masterMismatch(koly, tables);
+  if (wrong !== undefined) context.warn(wrong);
   const last = chunks.at(-1);
   const size = koly.sector_count > 0 ? koly.sector_count * SECTOR : (last?.start ?? 0) + (last?.length ?? 0);
-  return new DmgImage({ file, subject, chunks, size, unpacker: context.unpacker });
+  return new DmgImage({ file, subject, chunks, tables, koly, size, unpacker: context.unpacker });
 }
 
-async function readTables(file: Child, koly: Koly, subject: string): Promise<Buffer[]> {
+async function tableBytes(file: Child, koly: Koly, subject: string): Promise<Buffer[]> {
   if (koly.xml_length > 0) {
     const xml = await readAt(file, koly.xml_offset, koly.xml_length);
     return tablesOfXml(xml.toString(), subject);
@@ -59,4 +62,5 @@ export const dmgDriver = defineDriver({
   },
   probe,
   open,
+  check: checkDmg,
 });

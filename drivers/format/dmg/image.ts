@@ -8,7 +8,9 @@ import { limits } from '../../../src/block/limits.ts';
 import { ReadAhead } from '../../../src/block/read-ahead.ts';
 import { damaged } from '../../../src/block/refuse.ts';
 import type { UnpackService } from '../../../src/util/unpack-service.ts';
-import type { Chunk } from './chunks.ts';
+import { isPacked } from './chunks.ts';
+import type { BlockTable, Chunk } from './chunks.ts';
+import type { Koly } from './koly.ts';
 import { unpackChunk } from './unpack.ts';
 
 /** Chunks of one request that are worked on at once, and the bytes that they may take. */
@@ -20,12 +22,24 @@ const WORK_BYTES = 128 * 1024 * 1024;
 const AHEAD = 6;
 const AHEAD_CHUNK_MAX = 2 * 1024 * 1024;
 
+export interface DmgParts {
+  readonly file: Child;
+  readonly subject: string;
+  /** In the order of the disk. */
+  readonly chunks: readonly Chunk[];
+  readonly tables: readonly BlockTable[];
+  readonly koly: Koly;
+  readonly size: number;
+  readonly unpacker: UnpackService;
+}
+
 /** A UDIF image: chunks in the order of the disk; what no chunk covers reads as zeroes. */
 export class DmgImage implements MappingDriver {
   readonly family = 'mapping';
   readonly readOnly = true;
   readonly limits = limits({});
   readonly size: number;
+  readonly parts: DmgParts;
   private readonly file: Child;
   private readonly subject: string;
   private readonly chunks: readonly Chunk[];
@@ -35,13 +49,8 @@ export class DmgImage implements MappingDriver {
   private readonly ahead = new ReadAhead(AHEAD, (index) => this.readAhead(index));
   private last = 0;
 
-  constructor(parts: {
-    file: Child;
-    subject: string;
-    chunks: readonly Chunk[];
-    size: number;
-    unpacker: UnpackService;
-  }) {
+  constructor(parts: DmgParts) {
+    this.parts = parts;
     this.file = parts.file;
     this.subject = parts.subject;
     this.chunks = parts.chunks;
@@ -59,8 +68,8 @@ export class DmgImage implements MappingDriver {
     }
     const inside = offset - chunk.start;
     const inChunk = Math.min(length, chunk.length - inside);
-    if (chunk.kind === 'zero') return out.setZero(inChunk);
     if (chunk.kind === 'raw') return out.setData(this.file, chunk.offset + inside, inChunk, false);
+    if (!isPacked(chunk)) return out.setZero(inChunk);
     return out.setOpaque(Math.min(length, this.packedEnd(index, offset + length) - offset), true);
   }
 
@@ -134,15 +143,16 @@ export class DmgImage implements MappingDriver {
     const chunk = this.chunks[index];
     if (chunk === undefined || chunk.length > AHEAD_CHUNK_MAX) return false;
     // A failure is told to whoever asks for it.
-    if (chunk.kind !== 'zero' && chunk.kind !== 'raw' && !this.cache.has(chunk.start))
-      this.fetch(chunk).catch(() => {});
+    if (isPacked(chunk) && !this.cache.has(chunk.start)) this.fetch(chunk).catch(() => {});
     return true;
   }
 
-  private async unpack(chunk: Chunk): Promise<Buffer> {
-    const { kind, packed, offset, length, start } = chunk;
-    if (kind === 'zero' || kind === 'raw')
-      throw damaged(this.subject, `the chunk at ${start} is ${kind}`, 'must be packed');
+  /** What a packed chunk holds; rejects with what is wrong with it. */
+  async unpack(chunk: Chunk): Promise<Buffer> {
+    const { packed, offset, length, start } = chunk;
+    if (!isPacked(chunk))
+      throw damaged(this.subject, `the chunk at ${start} is ${chunk.kind}`, 'must be packed');
+    const { kind } = chunk;
     const bytes = Buffer.allocUnsafe(packed);
     await this.file.read(bytes, offset);
     return unpackChunk(this.unpacker, kind, bytes, length).catch((error: unknown) => {
@@ -175,8 +185,7 @@ export class DmgImage implements MappingDriver {
     let end = this.chunks[index]?.start ?? 0;
     for (let next = index; ; next += 1) {
       const chunk = this.chunks[next];
-      if (chunk === undefined || chunk.start !== end || chunk.kind === 'zero' || chunk.kind === 'raw')
-        return end;
+      if (chunk === undefined || chunk.start !== end || !isPacked(chunk)) return end;
       end += chunk.length;
       if (end >= limit) return end;
     }

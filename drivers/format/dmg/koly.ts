@@ -18,21 +18,52 @@ export const KOLY_FIELDS = [
   { field: 'rsrc_fork_length', offset: 48, width: 8, meaning: '0 without' },
   { field: 'segment_number', offset: 56, width: 4, meaning: 'from 1 on' },
   { field: 'segment_count', offset: 60, width: 4, meaning: 'files that the image is cut into' },
+  {
+    field: 'data_checksum_type',
+    offset: 80,
+    width: 4,
+    meaning: 'of the chunks as they are stored; 2: CRC-32',
+  },
   { field: 'xml_offset', offset: 216, width: 8, meaning: 'property list with the tables' },
   { field: 'xml_length', offset: 224, width: 8, meaning: '0 without' },
+  {
+    field: 'master_checksum_type',
+    offset: 352,
+    width: 4,
+    meaning: 'of the checksums of the tables; 2: CRC-32',
+  },
   { field: 'image_variant', offset: 488, width: 4, meaning: '1: a device, 2: a partition' },
   { field: 'sector_count', offset: 492, width: 8, meaning: 'sectors of the disk' },
 ] as const;
 
-export type Koly = Record<(typeof KOLY_FIELDS)[number]['field'], number>;
+const DATA_CHECKSUM = 80;
+const MASTER_CHECKSUM = 352;
+const CRC32 = 2;
+
+export interface Koly extends Record<(typeof KOLY_FIELDS)[number]['field'], number> {
+  readonly dataChecksum: number | undefined;
+  readonly masterChecksum: number | undefined;
+}
+
+/** A checksum: u32 type, u32 bits, then its value. Undefined where there is none, or one of another type. */
+export function crcAt(bytes: Buffer, at: number): number | undefined {
+  return bytes.readUInt32BE(at) === CRC32 && bytes.readUInt32BE(at + 4) === 32
+    ? bytes.readUInt32BE(at + 8)
+    : undefined;
+}
 
 export function readKoly(bytes: Buffer, fileSize: number, subject: string): Koly {
-  const koly: Record<string, number> = {};
+  const fields: Record<string, number> = {};
   for (const { field, offset, width } of KOLY_FIELDS) {
-    koly[field] = width === 8 ? readU64BE(bytes, offset) : bytes.readUInt32BE(offset);
+    fields[field] = width === 8 ? readU64BE(bytes, offset) : bytes.readUInt32BE(offset);
   }
-  checkKoly(koly as Koly, bytes, fileSize, subject);
-  return koly as Koly;
+  const koly = {
+    ...(fields as Omit<Koly, 'dataChecksum' | 'masterChecksum'>),
+    dataChecksum: crcAt(bytes, DATA_CHECKSUM),
+    masterChecksum: crcAt(bytes, MASTER_CHECKSUM),
+  };
+  checkKoly(koly, bytes, fileSize, subject);
+  return koly;
 }
 
 function checkKoly(koly: Koly, bytes: Buffer, fileSize: number, subject: string): void {
