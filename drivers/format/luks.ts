@@ -1,8 +1,10 @@
+import type { AmendRequest } from '../../src/block/amend-request.ts';
 import type {
   CreateContext,
   DataCodec,
   ImageInfo,
   MappingDriver,
+  NewImageContext,
   OpenContext,
 } from '../../src/block/driver.ts';
 import { defineDriver } from '../../src/block/driver.ts';
@@ -15,9 +17,11 @@ import type { OptionsOf } from '../../src/block/schema.ts';
 import { optional, text } from '../../src/block/schema.ts';
 import { decodeLuksHeader, isLuks, LUKS_HEADER_BYTES, LUKS_SECTOR } from '../../src/crypto/luks-header.ts';
 import type { LuksHeader } from '../../src/crypto/luks-header.ts';
-import { LUKS_CREATE_OPTIONS, newLuksVolume } from '../../src/crypto/luks-create.ts';
+import { checkLuksOptions, LUKS_CREATE_OPTIONS, newLuksVolume } from '../../src/crypto/luks-create.ts';
+import { LUKS_AMEND_OPTIONS, planSlots } from '../../src/crypto/luks-amend.ts';
 import { luksInfo } from '../../src/crypto/luks-info.ts';
 import { openLuksCipher } from '../../src/crypto/luks-open.ts';
+import type { LuksStore } from '../../src/crypto/luks-slots.ts';
 import { CIPHER_SECTOR } from '../../src/crypto/sector-cipher.ts';
 import type { SectorCipher } from '../../src/crypto/sector-cipher.ts';
 import { alignUp } from '../../src/util/sizes.ts';
@@ -25,6 +29,11 @@ import { alignUp } from '../../src/util/sizes.ts';
 const OPTIONS = {
   'key-secret': optional(text('Id of the secret that holds the passphrase; the key given when left out')),
 };
+
+interface KeyOf {
+  readonly subject: string;
+  readonly passphrase: () => Promise<Buffer | undefined>;
+}
 
 /** A LUKS1 volume: the payload behind the header, sector by sector, counted from the start of the payload. */
 class LuksVolume implements MappingDriver {
@@ -36,8 +45,12 @@ class LuksVolume implements MappingDriver {
   private readonly header: LuksHeader;
   private readonly cipher: SectorCipher;
   private readonly start: number;
+  private readonly subject: string;
+  private readonly passphrase: () => Promise<Buffer | undefined>;
 
-  constructor(file: Child, header: LuksHeader, cipher: SectorCipher) {
+  constructor(file: Child, header: LuksHeader, cipher: SectorCipher, key: KeyOf) {
+    this.subject = key.subject;
+    this.passphrase = key.passphrase;
     this.file = file;
     this.header = header;
     this.cipher = cipher;
@@ -80,6 +93,22 @@ class LuksVolume implements MappingDriver {
     await this.file.resize(this.start + bytes, shrink);
   }
 
+  /** Contract: MappingDriver.amend. */
+  async amend(request: AmendRequest): Promise<void> {
+    const { subject, header, file, passphrase, start: length } = this;
+    const store: LuksStore = {
+      subject,
+      header,
+      length,
+      read: (bytes, offset) => file.read(bytes, offset),
+      write: (bytes, offset) => file.write(bytes, offset),
+      flush: () => file.flush(),
+    };
+    refuseOptions(request, subject);
+    const change = await planSlots({ store, request, prefix: '', passphrase });
+    await change();
+  }
+
   close(): Promise<void> {
     this.cipher.wipe();
     return Promise.resolve();
@@ -103,15 +132,32 @@ async function open(context: OpenContext<OptionsOf<typeof OPTIONS>>): Promise<Ma
       `Cannot open LUKS image "${subject}": the payload starts at ${start}, past its end`,
     );
   }
-  const passphrase = await context.secret(context.options['key-secret']);
+  const passphrase = (): Promise<Buffer | undefined> => context.secret(context.options['key-secret']);
   const read = (bytes: Buffer, offset: number): Promise<void> => file.read(bytes, offset);
-  return new LuksVolume(file, header, await openLuksCipher(header, passphrase, read, subject));
+  const cipher = await openLuksCipher(header, await passphrase(), read, subject);
+  return new LuksVolume(file, header, cipher, { subject, passphrase });
+}
+
+function refuseOptions({ options }: AmendRequest, subject: string): void {
+  const known: readonly string[] = LUKS_AMEND_OPTIONS;
+  const other = Object.keys(options).find((name) => !known.includes(name));
+  if (other === undefined) return;
+  const text = `"${other}" can't be changed once an image is made, only ${known.join(', ')}`;
+  throw new BlockError('ENOTSUP', `Cannot amend image "${subject}": ${text}`);
+}
+
+function newKey({ options, secret }: NewImageContext): Promise<Buffer | undefined> {
+  const id = options['key-secret'];
+  return secret?.(typeof id === 'string' ? id : undefined) ?? Promise.resolve(undefined);
+}
+
+async function checkCreate(context: NewImageContext): Promise<void> {
+  checkLuksOptions((name) => String(context.options[name]), await newKey(context), context.subject);
 }
 
 async function create(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void> {
   const { file, options, size, subject } = context;
-  const id = options['key-secret'];
-  const passphrase = await context.secret?.(typeof id === 'string' ? id : undefined);
+  const passphrase = await newKey(context);
   const { bytes } = await newLuksVolume((name) => String(options[name]), passphrase, subject);
   await file.write(bytes, 0);
   await file.resize(bytes.length + alignUp(size, CIPHER_SECTOR));
@@ -129,5 +175,6 @@ export const luksDriver = defineDriver({
   probe: (head) => (isLuks(head) ? 100 : 0),
   open,
   createOptions: LUKS_CREATE_OPTIONS,
+  checkCreate,
   create,
 });

@@ -10,6 +10,7 @@
  * So nothing can change between reading a table and using it, and every decision is written once.
  */
 import type * as v from 'valibot';
+import type { AmendRequest } from './amend-request.ts';
 import type { CacheCounters } from './cache-counters.ts';
 import type { Child } from './child.ts';
 import type { BitmapCapability } from './bitmap-capability.ts';
@@ -164,11 +165,8 @@ export interface MappingDriver extends OpenDriverBase {
   readonly dirtyBitmaps?: BitmapCapability;
   /** Writes another name of the backing file (none: undefined) into the image; the open backing child stays as it is. */
   changeBacking?(filename: string | undefined, format: string | undefined): Promise<void>;
-  /** Changes what the image was created with; rejects with ENOTSUP what can't be changed. Only closing it follows. */
-  amend?(
-    options: Readonly<Record<string, string>>,
-    progress?: (done: number, total: number) => void,
-  ): Promise<void>;
+  /** Changes what the image was created with, or rejects with nothing changed. Only closing it follows. */
+  amend?(request: AmendRequest): Promise<void>;
   /** Drops everything that the image holds, so that it shows its backing file alone; nothing is under way above the node. */
   makeEmpty?(): Promise<void>;
   /** Whether a `data` extent may be a hole in the file below: raw, preallocated images. Then status asks there as well. */
@@ -271,9 +269,9 @@ export interface CreateContext<Options> {
   readonly options: Options;
   /** Bytes of the disk that the guest sees. */
   readonly size: number;
+  readonly subject: string;
   /** The empty file, with write and resize permission. */
   readonly file: Child;
-  readonly subject: string;
   /** Creates and opens a further file beside it (extents, data files), named as the image will name it. */
   createFile(filename: string): Promise<Child>;
   /** As OpenContext.secret. */
@@ -281,6 +279,8 @@ export interface CreateContext<Options> {
   /** What `info` says of another image, named as the new image will name it: formats that know their parent by a GUID. */
   describe?(filename: string, format: string | undefined): Promise<ImageInfo>;
 }
+
+export type NewImageContext = Omit<CreateContext<Readonly<Record<string, unknown>>>, 'file' | 'createFile'>;
 
 /** Takes the content of a new image front to back, for layouts that can be written no other way. */
 export interface SequentialWriter {
@@ -378,6 +378,8 @@ export interface Driver<Entries extends OptionEntries = OptionEntries> {
   /** Where its needs differ from the defaults for its kind (permission-defaults.ts). */
   childPermissions?(name: string, roles: Roles, parent: PermissionPair, readOnly: boolean): PermissionPair;
   readonly createOptions?: OptionEntries;
+  /** Rejects what `create` would refuse, before a file is touched. */
+  checkCreate?(context: NewImageContext): Promise<void>;
   create?(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void>;
   /** As `create`, with the content. Undefined, with nothing done: an image of these options can be written when it is there. */
   createSequential?(

@@ -19,6 +19,7 @@ import { reopenNodes } from './reopen.ts';
 import type { ReopenRequest } from './reopen.ts';
 import { addListed, moveEdges, removeListed, replaceNode, setBacking, setChild } from './rewire.ts';
 import { DEFAULT_SECRET, Secrets } from './secrets.ts';
+import type { AskSecret } from './secrets.ts';
 import { OBJECT_TYPES } from './object-types.ts';
 import { applyPermissions } from './transaction.ts';
 import { Serial } from '../util/serial.ts';
@@ -42,7 +43,7 @@ export interface GraphSetup {
   /** Why a node may not be opened with a driver in this mode, in words; undefined: it may. */
   readonly refuseDriver?: (driver: string, readOnly: boolean) => string | undefined;
   /** Asks the user for the key of an encrypted image that was given none; rejects when that can't be. */
-  readonly askSecret?: (subject: string) => Promise<Buffer>;
+  readonly askSecret?: AskSecret;
   /** Encrypted images are opened without a key as well: their headers and tables can be read, their content can't. */
   readonly openLocked?: boolean;
   /** What `addObject` can make; throttle groups when left out. */
@@ -104,10 +105,11 @@ export class Graph {
     return node;
   }
 
-  /** Contract: OpenContext.secret. */
-  async secret(id: string | undefined, subject: string): Promise<Buffer | undefined> {
+  /** Contract: OpenContext.secret. With `isNew` the key is only about to become one: a typing error would lock it for ever. */
+  async secret(id: string | undefined, subject: string, isNew = false): Promise<Buffer | undefined> {
     const name = id ?? DEFAULT_SECRET;
-    const secret = this.secrets.get(name) ?? this.objects.get(name)?.secret;
+    const given = this.secrets.get(name) ?? this.objects.get(name)?.secret;
+    const secret = given ?? (id === undefined ? this.secrets.typed(subject) : undefined);
     if (secret !== undefined) return secret;
     const refuse = (why: string): never => {
       throw new BlockError('ENOKEY', `Cannot unlock "${subject}": ${why}`);
@@ -115,7 +117,7 @@ export class Graph {
     if (id !== undefined) return refuse(`there is no secret with id "${id}"`);
     if (this.setup.openLocked === true) return undefined;
     if (this.setup.askSecret === undefined) return refuse('it is encrypted, and no key was given');
-    return this.secrets.keep(await this.setup.askSecret(subject));
+    return this.secrets.keep(subject, await this.setup.askSecret(subject, isNew));
   }
 
   get objectTypes(): readonly ObjectType[] {

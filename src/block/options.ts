@@ -98,7 +98,7 @@ export function takeAll(tree: OptionsTree, entries: OptionEntries, who: string):
 }
 
 /** The dotted name of the first value in a tree. */
-function firstName(tree: OptionsTree): string | undefined {
+export function firstName(tree: OptionsTree): string | undefined {
   const [first] = Object.entries(tree);
   if (first === undefined) return undefined;
   const [name, value] = first;

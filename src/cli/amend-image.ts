@@ -1,35 +1,47 @@
 import { BlockError } from '../block/errors.ts';
 import type { ImageValues } from './image-arguments.ts';
 import { Progress } from './progress.ts';
+import { askSecret } from './secrets.ts';
 import { openForCommand, withGraph } from './with-graph.ts';
+
+export interface AmendValues extends ImageValues {
+  readonly force: boolean;
+}
 
 export async function amendImage(
   image: string,
-  values: ImageValues,
+  values: AmendValues,
   wanted: Readonly<Record<string, string>>,
 ): Promise<void> {
   await withGraph(values, async (graph) => {
-    const { backing_file: backing, backing_fmt: format, ...others } = wanted;
-    const alone = { writable: true, options: { backing: null } };
-    const { node } = await openForCommand(graph, image, values, alone);
+    const { node } = await openForCommand(graph, image, values, {
+      writable: true,
+      options: { backing: null },
+    });
     const { impl } = node;
     if (impl.family !== 'mapping' || impl.amend === undefined) {
       const text = `an image of format "${node.driver.name}" stays as it was created`;
       throw new BlockError('ENOTSUP', `Cannot amend "${image}": ${text}`);
     }
-    if (backing !== undefined || format !== undefined) {
-      const name = backing ?? (await impl.info?.())?.backingFilename;
-      await graph.change([node], () => impl.changeBacking?.(name === '' ? undefined : name, format));
-    }
+    const secret = async (id: string | undefined): Promise<Buffer> => {
+      if (id === undefined) return graph.secrets.keep(`new key of ${image}`, await askNewKey(image));
+      return (await graph.secret(id, image)) ?? Buffer.alloc(0);
+    };
     const progress = new Progress('amend', 'steps');
+    const tell = (done: number, total: number): void => {
+      progress.update(done, total);
+    };
     try {
-      await graph.change([node], () =>
-        impl.amend?.(others, (done, total) => {
-          progress.update(done, total);
-        }),
-      );
+      const request = { options: wanted, force: values.force, secret, progress: tell };
+      await graph.change([node], () => impl.amend?.(request));
     } finally {
       progress.end();
     }
   });
+}
+
+async function askNewKey(image: string): Promise<Buffer> {
+  if (process.stdin.isTTY) return askSecret(image, true);
+  const text = 'new-secret is missing: name a key that is given with --object secret,id=ID,file=PATH';
+  throw new BlockError('ENOKEY', `Cannot amend the keys of "${image}": ${text}`);
 }

@@ -8,17 +8,30 @@ export const amendCommand = defineCommand({
   name: 'amend',
   summary: 'Change what an image was created with',
   description: [
-    'For qcow2: compat, lazy_refcounts, refcount_bits, backing_file, backing_fmt, data_file and data_file_raw=off.',
-    'compat=0.10 is refused where the image has what version 2 lacks. What else "create" takes needs a convert.',
+    'For qcow2: compat, lazy_refcounts, refcount_bits, size, backing_file, backing_fmt, data_file and data_file_raw=off. ' +
+      'compat=0.10 is refused where the image has what version 2 lacks. What else "create" takes needs a convert.',
+    'For the key slots of LUKS (with "encrypt." before each in qcow2): state=active adds the key new-secret, asked for ' +
+      'when left out; state=inactive takes the keys of old-secret or keyslot away. keyslot names one of the eight, ' +
+      'iter-time is the milliseconds that a try of the new key is to take.',
   ],
   arguments: [IMAGE_ARGUMENT],
   options: {
     ...IMAGE_OPTIONS,
     options: { schema: optional(text('Options of the format: key=value,...')), value: 'list', short: 'o' },
+    force: {
+      schema: optional(bool('Also take the last key away, or replace one that is in use'), false),
+    },
     ...PROGRESS_OPTION,
     json: { schema: optional(bool('Print errors as JSON'), false) },
   },
-  examples: [{ command: 'blockfuse amend -o compat=1.1 disk.qcow2', text: 'From version 2 to version 3' }],
+  examples: [
+    { command: 'blockfuse amend -o compat=1.1 disk.qcow2', text: 'From version 2 to version 3' },
+    {
+      command:
+        'blockfuse amend --key-file old --object secret,id=new,file=new.key -o encrypt.state=active,encrypt.new-secret=new disk.qcow2',
+      text: 'A further key',
+    },
+  ],
   run: async ({ arguments: [image = ''], options }) => {
     const wanted = parseKeyValues(options.options ?? '');
     if (Object.keys(wanted).length === 0) throw new UsageError('nothing to change is given with --options');

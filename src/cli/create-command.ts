@@ -1,18 +1,22 @@
 import path from 'node:path';
 import { BlockError } from '../block/errors.ts';
-import type { Graph } from '../block/graph.ts';
-import { createShown, createSequential } from './create-image.ts';
+import { lookAtBacking } from './backing-of-new.ts';
+import { createShown, createSequential, sizeOption } from './create-image.ts';
+import type { NewImage } from './create-image.ts';
 import type { ImageValues } from './image-arguments.ts';
+import { NewFiles, orDiscard } from './new-files.ts';
 import { complain } from './output.ts';
 import { withGraph } from './with-graph.ts';
 
 export interface CreateRequest {
   readonly image: string;
-  /** Bytes; that of the backing file when undefined. */
-  readonly size: number | undefined;
+  /** As the user gave it; that of the backing file when undefined. */
+  readonly size: string | undefined;
   readonly format: string;
   readonly backing: string | undefined;
   readonly backingFormat: string | undefined;
+  /** The backing file is not looked at. */
+  readonly unsafe: boolean;
   readonly options: Readonly<Record<string, unknown>>;
 }
 
@@ -20,35 +24,47 @@ export async function createNewImage(
   values: ImageValues,
   request: CreateRequest,
 ): Promise<{ filename: string; format: string; 'virtual-size': number }> {
-  return withGraph(values, async (graph) => {
-    const backing = request.backing ?? request.options['backing_file'];
-    const backingFormat = request.backingFormat ?? request.options['backing_fmt'];
-    const size = request.size ?? (await backingSize(graph, request.image, backing, backingFormat));
-    const options = {
-      ...request.options,
-      ...(backing === undefined ? {} : { backing_file: backing }),
-      ...(backingFormat === undefined ? {} : { backing_fmt: backingFormat }),
-    };
-    const image = { filename: path.resolve(request.image), format: request.format, size, options };
-    if (await createSequential(graph, image, (writer) => writer.finish())) {
-      const how = `it is written front to back, once: "blockfuse convert -O ${request.format} -o ..." makes one with content`;
-      complain(`warning: "${request.image}" is complete and empty, and can only be read; ${how}`);
-    } else await createShown(graph, image);
-    return { filename: request.image, format: request.format, 'virtual-size': size };
-  });
+  const image = await newImage(values, request);
+  const files = new NewFiles();
+  await orDiscard(files, () =>
+    withGraph(values, async (graph) => {
+      if (await createSequential(graph, image, files, (writer) => writer.finish())) {
+        const how = `it is written front to back, once: "blockfuse convert -O ${request.format} -o ..." makes one with content`;
+        complain(`warning: "${request.image}" is complete and empty, and can only be read; ${how}`);
+      } else await createShown(graph, image, files);
+    }),
+  );
+  return { filename: request.image, format: request.format, 'virtual-size': image.size };
 }
 
-async function backingSize(graph: Graph, image: string, backing: unknown, format: unknown): Promise<number> {
-  if (typeof backing !== 'string') {
-    throw new BlockError(
-      'EINVAL',
-      `Cannot create "${image}": a size is needed, or a backing file to take it from`,
-    );
+async function newImage(values: ImageValues, request: CreateRequest): Promise<NewImage> {
+  const { backing_file: named, backing_fmt: namedFormat, size: inOptions, ...others } = request.options;
+  const backing = text(request.backing ?? named);
+  const given = text(request.backingFormat ?? namedFormat);
+  const wanted = sizeOption(request.size ?? text(inOptions));
+  const below =
+    backing === undefined || request.unsafe
+      ? undefined
+      : await lookAtBacking(
+          { filename: request.image, format: request.format },
+          { filename: backing, format: given },
+          values,
+        );
+  const bytes = wanted ?? below?.size;
+  if (bytes === undefined) {
+    const why =
+      backing === undefined ? 'a size is needed, or a backing file to take it from' : 'a size is needed';
+    throw new BlockError('EINVAL', `Cannot create "${request.image}": ${why}`);
   }
-  const filename = path.resolve(path.dirname(path.resolve(image)), backing);
-  const driver = typeof format === 'string' ? format : undefined;
-  const node = await graph.openImage(filename, driver, { 'read-only': true });
-  const { size, name } = node;
-  await graph.remove(name);
-  return size;
+  // What the content is taken for is decided now, not whenever somebody opens the image.
+  const format = given ?? below?.format;
+  const options = {
+    ...others,
+    ...(backing === undefined ? {} : { backing_file: backing }),
+    ...(format === undefined ? {} : { backing_fmt: format }),
+  };
+  return { filename: path.resolve(request.image), format: request.format, size: bytes, options };
 }
+
+const text = (given: unknown): string | undefined =>
+  typeof given === 'string' && given !== '' ? given : undefined;

@@ -1,12 +1,16 @@
 /** Makes a new image file of any format that can be written. */
 import path from 'node:path';
+import * as v from 'valibot';
 import type { Child } from '../block/child.ts';
 import type { CreateContext, Driver, ImageInfo, SequentialWriter } from '../block/driver.ts';
 import { BlockError } from '../block/errors.ts';
 import type { Graph } from '../block/graph.ts';
-import { expandDotted, takeDeclared } from '../block/options.ts';
+import { expandDotted, firstName, takeDeclared } from '../block/options.ts';
 import type { OptionsTree } from '../block/options.ts';
+import { size } from '../block/schema.ts';
 import { createFile, fileKind } from '../sys/file.ts';
+import { UsageError } from './command.ts';
+import { NewFiles } from './new-files.ts';
 import { watchProgress } from './progress.ts';
 import { doorTo } from './with-graph.ts';
 
@@ -22,33 +26,30 @@ type Context = CreateContext<Readonly<Record<string, unknown>>>;
 
 /**
  * Creates the file (replacing one of that name) and the format's structures in it. Everything is closed and flushed.
- * @param opened told of each file that is made
+ * @param files noted in there, for whoever discards them; when left out they are discarded here if it fails
  */
-export async function createImage(
-  graph: Graph,
-  image: NewImage,
-  opened?: (file: Child) => void,
-): Promise<void> {
+export async function createImage(graph: Graph, image: NewImage, files?: NewFiles): Promise<void> {
+  const own = files ?? new NewFiles();
   const create = async (driver: Driver, context: Context): Promise<void> => {
     await driver.create?.(context);
   };
-  await withNewFiles(graph, image, create, opened);
+  try {
+    await withNewFiles(graph, image, own, create);
+  } catch (error) {
+    if (files === undefined) own.discard();
+    throw error;
+  }
 }
 
 /** The same, telling how much of what may be preallocated is written. */
-export async function createShown(graph: Graph, image: NewImage): Promise<void> {
+export async function createShown(graph: Graph, image: NewImage, files: NewFiles): Promise<void> {
   const { preallocation = 'off' } = expandDotted(image.options);
-  if (preallocation === 'off') return createImage(graph, image);
-  const files: Child[] = [];
+  if (preallocation === 'off') return createImage(graph, image, files);
   const look = (): { done: number; total: number } => ({
-    done: files.reduce((sum, { node }) => sum + node.counters.writtenBytes, 0),
+    done: files.children.reduce((sum, { node }) => sum + node.counters.writtenBytes, 0),
     total: image.size,
   });
-  return watchProgress('create', look, () =>
-    createImage(graph, image, (file) => {
-      files.push(file);
-    }),
-  );
+  return watchProgress('create', look, () => createImage(graph, image, files));
 }
 
 /**
@@ -58,10 +59,11 @@ export async function createShown(graph: Graph, image: NewImage): Promise<void> 
 export async function createSequential(
   graph: Graph,
   image: NewImage,
+  files: NewFiles,
   fill: (writer: SequentialWriter) => Promise<void>,
 ): Promise<boolean> {
   if (creator(graph, image.format).createSequential === undefined) return false;
-  return withNewFiles(graph, image, async (driver, context) => {
+  return withNewFiles(graph, image, files, async (driver, context) => {
     const writer = await driver.createSequential?.(context);
     if (writer !== undefined) await fill(writer);
     return writer !== undefined;
@@ -71,39 +73,35 @@ export async function createSequential(
 async function withNewFiles<Result>(
   graph: Graph,
   image: NewImage,
+  files: NewFiles,
   use: (driver: Driver, context: Context) => Promise<Result>,
-  opened?: (file: Child) => void,
 ): Promise<Result> {
   const driver = creator(graph, image.format);
-  const options = createOptions(driver, image);
-  const files: Child[] = [];
-  const openNew = async (filename: string): Promise<Child> => {
-    const kind = fileKind(filename);
-    if (kind === 'missing') await createFile(filename, 0, false);
-    const driverName = graph.setup.protocolFor?.(filename) ?? 'file';
-    const child = doorTo(graph, await graph.open({ driver: driverName, filename, discard: 'unmap' }), true);
-    files.push(child);
-    opened?.(child);
-    // Not before it is locked: it may be the source, or in use by somebody else.
-    if (kind === 'regular') await child.resize(0, true);
-    return child;
-  };
   const beside = (filename: string): string =>
     path.resolve(path.dirname(path.resolve(image.filename)), filename);
+  const wanted = {
+    options: createOptions(driver, image),
+    size: image.size,
+    subject: image.filename,
+    secret: (id: string | undefined) => graph.secret(id, image.filename, true),
+    describe: (filename: string, format: string | undefined) =>
+      describeImage(graph, beside(filename), format),
+  };
+  await driver.checkCreate?.(wanted);
+  const opened: Child[] = [];
+  const openNew = async (filename: string): Promise<Child> => {
+    const child = await openNewFile(graph, filename, files);
+    opened.push(child);
+    return child;
+  };
   try {
-    const result = await use(driver, {
-      options,
-      size: image.size,
-      file: await openNew(image.filename),
-      subject: image.filename,
-      createFile: (filename) => openNew(beside(filename)),
-      secret: (id) => graph.secret(id, image.filename),
-      describe: (filename, format) => describeImage(graph, beside(filename), format),
-    });
-    for (const child of files) await child.flush();
+    const file = await openNew(image.filename);
+    const createFile = (filename: string): Promise<Child> => openNew(beside(filename));
+    const result = await use(driver, { ...wanted, file, createFile });
+    for (const child of opened) await child.flush();
     return result;
   } finally {
-    for (const child of files) {
+    for (const child of opened) {
       const { name } = child.node;
       await graph.detach(child);
       await graph.remove(name);
@@ -111,10 +109,27 @@ async function withNewFiles<Result>(
   }
 }
 
+async function openNewFile(graph: Graph, filename: string, files: NewFiles): Promise<Child> {
+  const kind = fileKind(filename);
+  if (kind === 'missing') {
+    await createFile(filename, 0, false);
+    files.note(filename, true);
+  }
+  const driver = graph.setup.protocolFor?.(filename) ?? 'file';
+  const child = doorTo(graph, await graph.open({ driver, filename, discard: 'unmap' }), true);
+  files.children.push(child);
+  if (kind === 'regular') {
+    // Not before it is locked: it may be the source, or in use by somebody else.
+    await child.resize(0, true);
+    files.note(filename, false);
+  }
+  return child;
+}
+
 function createOptions(driver: Driver, image: NewImage): Readonly<Record<string, unknown>> {
   const tree = structuredClone(expandDotted(image.options));
   const options = takeDeclared(tree, driver.createOptions ?? {}, `new ${image.format} image`);
-  const [unknown] = Object.keys(tree);
+  const unknown = firstName(tree);
   if (unknown === undefined) return options;
   const known = Object.keys(driver.createOptions ?? {}).join(', ') || 'none';
   const text = `format "${image.format}" has no option "${unknown}" to create with, only ${known}`;
@@ -139,4 +154,12 @@ function creator(graph: Graph, format: string): Driver {
   const what = driver === undefined ? 'there is no such format' : 'it is only read';
   const text = `Cannot create an image of format "${format}": ${what}, created can be ${known.join(', ')}`;
   throw new BlockError('ENOTSUP', text);
+}
+
+/** A size as the user gives it, with or without a suffix. */
+export function sizeOption(given: string | undefined): number | undefined {
+  if (given === undefined) return undefined;
+  const result = v.safeParse(size('size'), given);
+  if (result.success) return result.output;
+  throw new UsageError(`the size is "${given}", must be bytes or a number with k, M, G or T`);
 }

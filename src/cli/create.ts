@@ -1,6 +1,5 @@
-import * as v from 'valibot';
-import { bool, optional, size, text } from '../block/schema.ts';
-import { defineCommand, UsageError } from './command.ts';
+import { bool, optional, text } from '../block/schema.ts';
+import { defineCommand } from './command.ts';
 import { IMAGE_OPTIONS } from './image-arguments.ts';
 import { printJson } from './output.ts';
 import { parseKeyValues } from './key-values.ts';
@@ -12,7 +11,8 @@ export const createCommand = defineCommand({
   summary: 'Create an empty image',
   description: [
     'The options of a format (-o) have the names that "qemu-img create" knows; a wrong one is answered by the list.',
-    'With a backing file the size may be left out: it is that of the backing file.',
+    'With a backing file the size may be left out: it is that of the backing file. The format of that file is ' +
+      'found out and noted in the image unless it is given.',
   ],
   arguments: [
     { name: 'image', summary: 'File to create; one of that name is replaced' },
@@ -26,6 +26,7 @@ export const createCommand = defineCommand({
       short: 'b',
     },
     'backing-format': { schema: optional(text('Format of the backing file')), value: 'name', short: 'F' },
+    unsafe: { schema: optional(bool('Name a backing file that is not looked at'), false), short: 'u' },
     options: { schema: optional(text('Options of the format: key=value,...')), value: 'list', short: 'o' },
     follow: IMAGE_OPTIONS.follow,
     ...SECRET_OPTIONS,
@@ -45,25 +46,14 @@ export const createCommand = defineCommand({
     const values = { ...options, format: undefined, 'image-opts': false, 'force-share': false };
     const made = await createNewImage(values, {
       image,
-      size: sizeText === undefined ? undefined : readSize(sizeText),
+      size: sizeText,
       format: options.format,
       backing: options.backing,
       backingFormat: options['backing-format'],
+      unsafe: options.unsafe,
       options: parseKeyValues(options.options ?? ''),
     });
     if (options.json) printJson(made);
     return 0;
   },
 });
-
-function readSize(given: string): number {
-  const bytes = parseSizeText(given);
-  if (bytes === undefined)
-    throw new UsageError(`the size is "${given}", must be bytes or a number with k, M, G or T`);
-  return bytes;
-}
-
-function parseSizeText(given: string): number | undefined {
-  const result = v.safeParse(size('size'), given);
-  return result.success ? result.output : undefined;
-}

@@ -83,17 +83,28 @@ function readObject(given: string): Secret {
   return { id, bytes: SECRET_TYPE.create(id, options).secret ?? Buffer.alloc(0) };
 }
 
-/** Asks at the terminal, without an echo. Rejects where there is none. */
-export async function askSecret(subject: string): Promise<Buffer> {
+/** Asks at the terminal, without an echo; twice for the key of a new image. Rejects where there is none. */
+export async function askSecret(subject: string, isNew = false): Promise<Buffer> {
   const refuse = (why: string): never => {
     throw new BlockError('ENOKEY', `Cannot unlock "${subject}": ${why}`);
   };
   if (!process.stdin.isTTY)
     return refuse('it is encrypted, give its key with --key-file, --key-fd or --key-env');
-  process.stderr.write(`Key for "${subject}": `);
+  const key = (await askOnce(`${isNew ? 'New key' : 'Key'} for "${subject}"`)) ?? refuse('no key was given');
+  if (!isNew) return key;
+  const again = await askOnce('The same again');
+  const same = again?.equals(key) === true;
+  again?.fill(0);
+  if (same) return key;
+  key.fill(0);
+  return refuse('the two keys are not the same');
+}
+
+async function askOnce(prompt: string): Promise<Buffer | undefined> {
+  process.stderr.write(`${prompt}: `);
   const typed = await readHidden();
   process.stderr.write('\n');
-  return typed ?? refuse('no key was given');
+  return typed;
 }
 
 const ENTER = [10, 13];
@@ -110,9 +121,15 @@ async function readHidden(): Promise<Buffer | undefined> {
   try {
     return await new Promise((resolve) => {
       stdin.on('data', (chunk: Buffer) => {
-        for (const byte of chunk) {
-          if (ENTER.includes(byte)) resolve(Buffer.from(typed));
-          else if (GIVE_UP.includes(byte)) resolve(undefined);
+        for (const [index, byte] of chunk.entries()) {
+          if (ENTER.includes(byte)) {
+            // What was typed ahead answers the next question.
+            stdin.pause();
+            stdin.unshift(Buffer.from(chunk.subarray(index + 1)));
+            resolve(Buffer.from(typed));
+            break;
+          }
+          if (GIVE_UP.includes(byte)) resolve(undefined);
           else if (!ERASE.includes(byte)) typed.push(byte);
           // The bytes that continue a character of UTF-8 go with the one that begins it.
           else while (((typed.pop() ?? 0) & 0xc0) === 0x80);

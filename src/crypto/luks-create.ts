@@ -33,12 +33,16 @@ export interface NewVolume {
   readonly bytes: Buffer;
 }
 
-/** @param option the value of one of LUKS_CREATE_OPTIONS, checked by its schema */
-export async function newLuksVolume(
-  option: (name: keyof typeof LUKS_CREATE_OPTIONS) => string,
-  passphrase: Buffer | undefined,
-  subject: string,
-): Promise<NewVolume> {
+type OptionOf = (name: keyof typeof LUKS_CREATE_OPTIONS) => string;
+
+interface Wanted {
+  readonly cipherMode: string;
+  readonly keyBytes: number;
+  readonly passphrase: Buffer;
+}
+
+/** The options and the key, checked: what can't be made is refused by its name. */
+export function checkLuksOptions(option: OptionOf, passphrase: Buffer | undefined, subject: string): Wanted {
   const refuse = (why: string): never => {
     throw new BlockError('EINVAL', `Cannot create "${subject}": ${why}`);
   };
@@ -51,10 +55,22 @@ export async function newLuksVolume(
   if (bits === 192) refuse('cipher-alg is aes-192, must be aes-128 or aes-256 for other programs to open it');
   if (mode === 'xts' && generator === 'essiv')
     refuse('ivgen-alg is essiv, must be plain64 with the mode xts');
+  return {
+    cipherMode: `${mode}-${generator === 'essiv' ? 'essiv:sha256' : generator}`,
+    keyBytes: (bits / 8) * (mode === 'xts' ? 2 : 1),
+    passphrase,
+  };
+}
+
+/** @param option the value of one of LUKS_CREATE_OPTIONS, checked by its schema */
+export async function newLuksVolume(
+  option: OptionOf,
+  given: Buffer | undefined,
+  subject: string,
+): Promise<NewVolume> {
+  const { cipherMode, keyBytes, passphrase } = checkLuksOptions(option, given, subject);
   const hash = option('hash-alg');
-  const keyBytes = (bits / 8) * (mode === 'xts' ? 2 : 1);
   const iterations = await iterationsFor(Number(option('iter-time')), hash, keyBytes);
-  const cipherMode = `${mode}-${generator === 'essiv' ? 'essiv:sha256' : generator}`;
   const wanted = { cipherName: 'aes', cipherMode, hash, keyBytes, uuid: randomUUID(), iterations };
   const { header, bytes, key } = await format(wanted, passphrase);
   key.fill(0);
@@ -62,7 +78,7 @@ export async function newLuksVolume(
 }
 
 /** How many rounds take that many milliseconds here. */
-async function iterationsFor(milliseconds: number, hash: string, keyBytes: number): Promise<number> {
+export async function iterationsFor(milliseconds: number, hash: string, keyBytes: number): Promise<number> {
   const before = performance.now();
   await derive(randomBytes(16), randomBytes(32), SAMPLE, keyBytes, hash);
   const took = Math.max(0.1, performance.now() - before);

@@ -9,6 +9,8 @@ const ACTIVE = 0x00ac71f3;
 const INACTIVE = 0x0000dead;
 const DIGEST_BYTES = 20;
 const SALT_BYTES = 32;
+const SLOTS_AT = 208;
+const SLOT_BYTES = 48;
 
 export interface LuksKeySlot {
   readonly active: boolean;
@@ -59,7 +61,7 @@ export function decodeLuksHeader(head: Buffer, subject: string, size: number): L
     digestSalt: Buffer.from(head.subarray(132, 132 + SALT_BYTES)),
     digestIterations: head.readUInt32BE(164),
     uuid: text(head, 168, 40),
-    slots: Array.from({ length: SLOTS }, (_, index) => decodeSlot(head, 208 + index * 48)),
+    slots: Array.from({ length: SLOTS }, (_, index) => decodeSlot(head, slotEntryAt(index))),
   };
   if (header.digestIterations === 0) refuse('mk-digest-iter is 0');
   for (const [index, slot] of header.slots.entries()) {
@@ -86,7 +88,7 @@ export function encodeLuksHeader(header: LuksHeader): Buffer {
   header.digestSalt.copy(out, 132, 0, SALT_BYTES);
   out.writeUInt32BE(header.digestIterations, 164);
   out.write(header.uuid, 168, 39, 'latin1');
-  for (const [index, slot] of header.slots.entries()) encodeSlot(out, 208 + index * 48, slot);
+  for (const [index, slot] of header.slots.entries()) encodeSlot(out, slotEntryAt(index), slot);
   return out;
 }
 
@@ -98,6 +100,22 @@ function decodeSlot(head: Buffer, at: number): LuksKeySlot {
     materialOffset: head.readUInt32BE(at + 40),
     stripes: head.readUInt32BE(at + 44),
   };
+}
+
+/** Byte offset of a key slot's entry in the header; its first four bytes say whether it is active. */
+export const slotEntryAt = (index: number): number => SLOTS_AT + index * SLOT_BYTES;
+
+export function encodeSlotEntry(slot: LuksKeySlot): Buffer {
+  const out = Buffer.alloc(SLOT_BYTES);
+  encodeSlot(out, 0, slot);
+  return out;
+}
+
+/** The first four bytes of the entry. */
+export function encodeSlotState(active: boolean): Buffer {
+  const out = Buffer.alloc(4);
+  out.writeUInt32BE(active ? ACTIVE : INACTIVE);
+  return out;
 }
 
 function encodeSlot(out: Buffer, at: number, slot: LuksKeySlot): void {

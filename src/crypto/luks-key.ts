@@ -3,7 +3,7 @@ import { createHash, pbkdf2, randomBytes, timingSafeEqual } from 'node:crypto';
 import { promisify } from 'node:util';
 import { BlockError } from '../block/errors.ts';
 import { CbcCipher } from './cbc.ts';
-import type { LuksHeader } from './luks-header.ts';
+import type { LuksHeader, LuksKeySlot } from './luks-header.ts';
 import { encodeLuksHeader, LUKS_SECTOR } from './luks-header.ts';
 import type { SectorCipher } from './sector-cipher.ts';
 import { XtsCipher } from './xts.ts';
@@ -25,39 +25,77 @@ export function makeCipher(header: LuksHeader, key: Buffer, subject: string): Se
   throw new BlockError('ENOTSUP', `Cannot open LUKS image "${subject}": ${text}`);
 }
 
-/**
- * Tries a passphrase on every active key slot. The derivation runs on the thread pool.
- * @param readMaterial fills a buffer from a byte offset of the header's file
- */
+/** Fills a buffer from a byte offset of the header's file. */
+export type ReadMaterial = (bytes: Buffer, offset: number) => Promise<void>;
+
+/** Tries a passphrase on every active key slot. The derivation runs on the thread pool. */
 export async function unlock(
   header: LuksHeader,
   passphrase: Buffer,
-  readMaterial: (bytes: Buffer, offset: number) => Promise<void>,
+  readMaterial: ReadMaterial,
   subject: string,
 ): Promise<Buffer> {
+  refuseUnknown(header, subject);
+  for (const slot of header.slots) {
+    const key = await openSlot(header, slot, passphrase, readMaterial);
+    if (key !== undefined) return key;
+  }
+  const newline = passphrase.at(-1) === 10 ? ' (it ends with a newline, which counts)' : '';
+  const text = `the passphrase fits none of its key slots${newline}`;
+  throw new BlockError('EACCES', `Cannot open LUKS image "${subject}": ${text}`);
+}
+
+function refuseUnknown(header: LuksHeader, subject: string): void {
   if (!HASHES.includes(header.hash)) {
     const text = `hash "${header.hash}" is not supported, only ${HASHES.join(', ')}`;
     throw new BlockError('ENOTSUP', `Cannot open LUKS image "${subject}": ${text}`);
   }
   makeCipher(header, Buffer.alloc(header.keyBytes), subject).wipe();
-  for (const slot of header.slots) {
-    if (!slot.active || Math.max(slot.iterations, header.digestIterations) > MAX_ITERATIONS) continue;
-    const slotKey = await derive(passphrase, slot.salt, slot.iterations, header.keyBytes, header.hash);
-    const length = header.keyBytes * STRIPES;
-    const material = Buffer.alloc(Math.ceil(length / LUKS_SECTOR) * LUKS_SECTOR);
-    await readMaterial(material, slot.materialOffset * LUKS_SECTOR);
-    const cipher = makeCipher(header, slotKey, subject);
-    cipher.decrypt(material, 0, material.length, 0);
-    cipher.wipe();
-    const key = merge(material.subarray(0, length), header.keyBytes, header.hash);
-    for (const secret of [slotKey, material]) secret.fill(0);
-    const digest = await derive(key, header.digestSalt, header.digestIterations, 20, header.hash);
-    if (timingSafeEqual(digest, header.digest)) return key;
-    key.fill(0);
-  }
-  const newline = passphrase.at(-1) === 10 ? ' (it ends with a newline, which counts)' : '';
-  const text = `the passphrase fits none of its key slots${newline}`;
-  throw new BlockError('EACCES', `Cannot open LUKS image "${subject}": ${text}`);
+}
+
+/** The master key, if the slot is active and the passphrase fits it. */
+export async function openSlot(
+  header: LuksHeader,
+  slot: LuksKeySlot,
+  passphrase: Buffer,
+  readMaterial: ReadMaterial,
+): Promise<Buffer | undefined> {
+  if (!slot.active || Math.max(slot.iterations, header.digestIterations) > MAX_ITERATIONS) return undefined;
+  const slotKey = await derive(passphrase, slot.salt, slot.iterations, header.keyBytes, header.hash);
+  const length = header.keyBytes * STRIPES;
+  const material = Buffer.alloc(materialBytes(header.keyBytes));
+  await readMaterial(material, slot.materialOffset * LUKS_SECTOR);
+  const cipher = makeCipher(header, slotKey, 'key slot');
+  cipher.decrypt(material, 0, material.length, 0);
+  cipher.wipe();
+  const key = merge(material.subarray(0, length), header.keyBytes, header.hash);
+  for (const secret of [slotKey, material]) secret.fill(0);
+  const digest = await derive(key, header.digestSalt, header.digestIterations, 20, header.hash);
+  if (timingSafeEqual(digest, header.digest)) return key;
+  key.fill(0);
+  return undefined;
+}
+
+/** What a key slot's material takes: whole sectors. */
+export const materialBytes = (keyBytes: number): number =>
+  Math.ceil((keyBytes * STRIPES) / LUKS_SECTOR) * LUKS_SECTOR;
+
+/** The master key as a key slot holds it, for whoever has the passphrase. */
+export async function sealKey(
+  header: LuksHeader,
+  key: Buffer,
+  passphrase: Buffer,
+  slot: Pick<LuksKeySlot, 'salt' | 'iterations'>,
+): Promise<Buffer> {
+  const slotKey = await derive(passphrase, slot.salt, slot.iterations, header.keyBytes, header.hash);
+  const split = splitKey(key, header.hash);
+  const cipher = makeCipher(header, slotKey, 'key slot');
+  const material = Buffer.alloc(materialBytes(header.keyBytes));
+  split.copy(material);
+  cipher.encrypt(material, 0, material.length, 0);
+  for (const secret of [slotKey, split]) secret.fill(0);
+  cipher.wipe();
+  return material;
 }
 
 export interface LuksParameters {
@@ -91,16 +129,8 @@ export async function format(
   const header: LuksHeader = { ...wanted, payloadOffset, digest, digestSalt, digestIterations, slots };
   const bytes = Buffer.alloc(payloadOffset * LUKS_SECTOR);
   encodeLuksHeader(header).copy(bytes);
-  const salt = slots[0]?.salt ?? randomBytes(32);
-  const slotKey = await derive(passphrase, salt, wanted.iterations, wanted.keyBytes, wanted.hash);
-  const split = splitKey(key, wanted.hash);
-  const cipher = makeCipher(header, slotKey, 'new volume');
-  const material = Buffer.alloc(perSlot * LUKS_SECTOR);
-  split.copy(material);
-  cipher.encrypt(material, 0, material.length, 0);
-  material.copy(bytes, 8 * LUKS_SECTOR, 0, Math.ceil(split.length / LUKS_SECTOR) * LUKS_SECTOR);
-  for (const secret of [slotKey, split]) secret.fill(0);
-  cipher.wipe();
+  const [first = { salt: randomBytes(32), iterations: wanted.iterations }] = slots;
+  (await sealKey(header, key, passphrase, first)).copy(bytes, 8 * LUKS_SECTOR);
   return { header, bytes, key };
 }
 

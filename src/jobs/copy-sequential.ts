@@ -2,6 +2,7 @@ import type { Child } from '../block/child.ts';
 import type { SequentialWriter } from '../block/driver.ts';
 import { alignUp } from '../util/sizes.ts';
 import { wholeChunks } from './copy.ts';
+import { readOrZero } from './salvage.ts';
 import { inParallel, segments } from './segments.ts';
 import type { JobControl, Segment } from './segments.ts';
 
@@ -26,7 +27,7 @@ export async function copySequentially(
     try {
       control.signal?.throwIfAborted();
       const bytes = Buffer.allocUnsafe(zero ? 0 : length);
-      if (!zero) await source.read(bytes, offset);
+      if (!zero) await readOrZero(source, bytes, offset, control.lost);
       await before;
       const written = zero ? undefined : target.write(bytes, offset);
       own.resolve();
@@ -37,6 +38,6 @@ export async function copySequentially(
     done += length;
     control.progress?.(done, total);
   };
-  await inParallel(wholeChunks(segments(source, total, chunk), chunk), PARALLEL, copy);
+  await inParallel(wholeChunks(segments(source, total, chunk, control), chunk), PARALLEL, copy);
   await target.finish();
 }

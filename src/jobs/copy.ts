@@ -1,6 +1,7 @@
 import type { Child } from '../block/child.ts';
 import { ZeroFlag } from '../block/driver.ts';
 import { isZero } from '../block/zero.ts';
+import { readOrZero } from './salvage.ts';
 import { inParallel, segments } from './segments.ts';
 import type { JobControl, Segment } from './segments.ts';
 
@@ -12,7 +13,7 @@ export interface CopyOptions extends JobControl {
   readonly targetIsZero?: boolean;
   /** Only what this many layers of the source hold: 1 copies the top layer alone (commit). */
   readonly depth?: number;
-  /** Runs of zeroes of at least this many bytes inside data are left out as holes; 0 copies them. Default 4096. */
+  /** Runs of zeroes of at least this many bytes inside data are left out as holes; 0 writes every byte. Default 4096. */
   readonly sparse?: number;
   /** The target takes whole units of this many bytes only (compressed clusters); `chunk` and `sparse` are multiples. */
   readonly unit?: number | undefined;
@@ -37,7 +38,7 @@ export async function copyDisk(source: Child, target: Child, options: CopyOption
     done += segment.length;
     options.progress?.(done, total);
   };
-  const all = segments(source, total, chunk);
+  const all = segments(source, total, chunk, options);
   const pieces = options.unit === undefined ? aligned(all, chunk) : wholeChunks(all, chunk);
   await inParallel(pieces, parallel, copy);
   if (target.size > total && options.targetIsZero !== true && depth === Infinity) {
@@ -53,12 +54,12 @@ async function copySegment(
 ): Promise<void> {
   const { offset, length } = segment;
   const keep = options.targetIsZero === true;
-  if (segment.zero) {
+  if (segment.zero && options.sparse !== 0) {
     if (!keep) await target.writeZeroes(offset, length, ZeroFlag.mayUnmap);
     return;
   }
   const bytes = options.room.subarray(0, length);
-  await source.read(bytes, offset);
+  await readOrZero(source, bytes, offset, options.lost);
   for (const run of dataRuns(bytes, options.sparse ?? 4096)) {
     const part = bytes.subarray(run.at, run.at + run.length);
     if (!run.zero) await target.write(part, offset + run.at);

@@ -1,5 +1,10 @@
 import type { Child } from '../block/child.ts';
 import { BlockStatus } from '../block/extent.ts';
+import type { Lost } from './salvage.ts';
+
+/** Where the tables can't be read (`lost`): whether there is data is left to reading it, in pieces of so many bytes. */
+const UNKNOWN = { zero: false, allocated: true, compressed: false, depth: 0 };
+const UNKNOWN_BYTES = 65536;
 
 /** A run of a disk that is the same kind throughout, as `status` tells it. */
 export interface Segment {
@@ -16,10 +21,15 @@ export async function* segments(
   disk: Child,
   end: number,
   max: number,
+  control: JobControl = {},
 ): AsyncGenerator<Segment, void, undefined> {
   const status = new BlockStatus();
   for (let offset = 0; offset < end; offset += status.length) {
-    await disk.status(offset, Math.min(max, end - offset), status);
+    const wanted = Math.min(max, end - offset);
+    await disk.status(offset, wanted, status).catch((error: unknown) => {
+      if (control.lost === undefined) throw error;
+      Object.assign(status, UNKNOWN, { length: Math.min(wanted, UNKNOWN_BYTES) });
+    });
     if (status.length === 0) return;
     const { length, zero, allocated, compressed, depth } = status;
     yield { offset, length, zero, allocated, compressed, depth };
@@ -30,6 +40,8 @@ export interface JobControl {
   /** Bytes done of bytes in all, called often: whoever shows it slows it down. */
   progress?(done: number, total: number): void;
   readonly signal?: AbortSignal | undefined;
+  /** What can't be read is told here and copied as zeroes; without it that is the end of the job. */
+  readonly lost?: Lost | undefined;
 }
 
 /**

@@ -117,6 +117,15 @@ export async function createFile(path: string, size: number, replace: boolean): 
   }
 }
 
+/** Removes a file, or leaves nothing in it. At once: the process may be about to end. */
+export function discardFile(path: string, removes: boolean): void {
+  const set = fdSetOf(path);
+  const fd = set === undefined ? undefined : firstOfFdSet(set);
+  if (fd !== undefined) fs.ftruncateSync(fd, 0);
+  else if (removes) fs.rmSync(path, { force: true });
+  else fs.truncateSync(path, 0);
+}
+
 export interface FileFacts {
   readonly size: number;
   /** Bytes of storage in use. */

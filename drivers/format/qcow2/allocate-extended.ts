@@ -37,6 +37,19 @@ export class ExtendedAllocate {
   }
 
   commit(place: Placement): void {
+    this.point(place, true);
+  }
+
+  /** The entries name the place, but nothing of it counts as written: what lies below shows through. */
+  reserve(place: Placement): void {
+    this.point(place, false);
+  }
+
+  abort(place: Placement): void {
+    abortPlace(this.parts, place);
+  }
+
+  private point(place: Placement, isFilled: boolean): void {
     const claim = place.token;
     if (!(claim instanceof Claim)) return;
     const { clusterSize } = this.parts.image.geometry;
@@ -47,17 +60,13 @@ export class ExtendedAllocate {
       const stop = Math.min(end, cluster + clusterSize);
       this.commitCluster(
         claim,
-        { cluster, from: at - cluster, to: stop - cluster },
+        { cluster, from: at - cluster, to: isFilled ? stop - cluster : at - cluster },
         place.offset + cluster - place.start,
       );
       at = stop;
     }
     claim.release();
     place.token = undefined;
-  }
-
-  abort(place: Placement): void {
-    abortPlace(this.parts, place);
   }
 
   /** @param host offset of the whole cluster in the file */

@@ -47,6 +47,7 @@ export interface NewQcow2 {
 
 const L1_MAX = 32 * 1024 * 1024;
 const BACKING_NAME_MAX = 1023;
+const KEY_SECRET = 'encrypt.key-secret';
 
 type Wanted = Pick<CreateContext<Readonly<Record<string, unknown>>>, 'options' | 'size' | 'subject'>;
 
@@ -80,6 +81,8 @@ export function newImageOptions(context: Wanted): NewQcow2 {
   };
   refuseBadSizes(image);
   refuseConflicts(image);
+  if (given['data_file'] === '') refuse(image, 'data_file is empty, must be a name');
+  refuseIdleEncryption(image, given);
   return image;
 }
 
@@ -139,7 +142,18 @@ function refuseConflicts(image: NewQcow2): void {
   if (image.backingFormat !== undefined && image.backingFile === undefined) {
     refuse(image, 'backing_fmt needs backing_file');
   }
-  if (image.backingFile !== undefined && image.preallocation !== 'off') {
-    refuse(image, `preallocation=${image.preallocation} would hide the backing file`);
+  if (image.backingFile !== undefined && image.preallocation !== 'off' && !image.extendedL2) {
+    const what = `preallocation=${image.preallocation} would hide the backing file`;
+    refuse(image, `${what}, but with extended_l2=on`);
   }
+}
+
+/** Whoever asks for a cipher means an encrypted image. */
+function refuseIdleEncryption(image: NewQcow2, given: Readonly<Record<string, unknown>>): void {
+  if (image.encryption === 'luks') return;
+  const usual = takeDeclared({}, CREATE_OPTIONS, 'a new image');
+  const idle = Object.keys(LUKS_CREATE_OPTIONS)
+    .map((name) => `encrypt.${name}`)
+    .find((name) => given[name] !== usual[name] && !(image.encryption === 'aes' && name === KEY_SECRET));
+  if (idle !== undefined) refuse(image, `${idle} needs encrypt.format=luks`);
 }

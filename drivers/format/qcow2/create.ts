@@ -1,7 +1,9 @@
 import type { Child } from '../../../src/block/child.ts';
-import type { CreateContext } from '../../../src/block/driver.ts';
+import type { CreateContext, NewImageContext } from '../../../src/block/driver.ts';
 import { Placement } from '../../../src/block/extent.ts';
-import { newLuksVolume } from '../../../src/crypto/luks-create.ts';
+import { isZero } from '../../../src/block/zero.ts';
+import { checkLuksOptions, newLuksVolume } from '../../../src/crypto/luks-create.ts';
+import { ExtendedAllocate } from './allocate-extended.ts';
 import { buildWriter } from './build.ts';
 import type { Writer } from './build.ts';
 import { newImageOptions } from './create-options.ts';
@@ -15,6 +17,7 @@ import { encodeImage } from './new-image.ts';
 const SLICE = 65536;
 const SLICES = 256;
 const PAGES = 1024;
+const PAGE = 4096;
 const FULL_CHUNK = 1024 * 1024;
 
 /** Makes an empty image in an empty file. */
@@ -22,25 +25,39 @@ export async function createQcow2(context: CreateContext<Readonly<Record<string,
   const { file } = context;
   const options = newImageOptions(context);
   const bytes = encodeImage(options, await newEncryptionHeader(context, options.encryption));
-  await file.write(bytes, 0);
+  await writeSparse(file, bytes);
   const dataFile = options.dataFile === undefined ? undefined : await context.createFile(options.dataFile);
   if (dataFile !== undefined && dataFile.size < options.size) await dataFile.resize(options.size);
   if (needsPreallocation(options)) await preallocate(options, bytes, file, dataFile);
   await file.flush();
 }
 
-/** The LUKS header of the new image; checks that there is a key also where it needs none. */
+/** What can't be made is refused before a file is touched: options, their combinations, the key. */
+export async function checkNewQcow2(context: NewImageContext): Promise<void> {
+  const { encryption } = newImageOptions(context);
+  if (encryption === undefined) return;
+  const key = await newKey(context);
+  if (encryption === 'luks') checkLuksOptions(luksOption(context), key, context.subject);
+}
+
+/** The LUKS header of the new image. */
 async function newEncryptionHeader(
-  context: CreateContext<Readonly<Record<string, unknown>>>,
+  context: NewImageContext,
   format: NewQcow2['encryption'],
 ): Promise<Buffer | undefined> {
-  if (format === undefined) return undefined;
-  const { options, subject } = context;
-  const id = options['encrypt.key-secret'];
-  const passphrase = await context.secret?.(typeof id === 'string' ? id : undefined);
-  if (format === 'aes') return undefined;
-  const { bytes } = await newLuksVolume((name) => String(options[`encrypt.${name}`]), passphrase, subject);
+  if (format !== 'luks') return undefined;
+  const { bytes } = await newLuksVolume(luksOption(context), await newKey(context), context.subject);
   return bytes;
+}
+
+const luksOption =
+  ({ options }: NewImageContext) =>
+  (name: string): string =>
+    String(options[`encrypt.${name}`]);
+
+function newKey({ options, secret }: NewImageContext): Promise<Buffer | undefined> {
+  const id = options['encrypt.key-secret'];
+  return secret?.(typeof id === 'string' ? id : undefined) ?? Promise.resolve(undefined);
 }
 
 /** A raw data file can be trusted without the tables only where they name all of it. */
@@ -70,8 +87,11 @@ async function preallocate(
   const sizes = { slices: SLICES, pages: PAGES };
   const { writer } = await buildWriter(image, { sizes, snapshots: { snapshots: [], length: 0 }, policy });
   const end = await placeAll(image, writer, options);
-  if (options.encryption !== undefined) await markZero(image, writer, options.size);
+  if (options.encryption !== undefined && !options.extendedL2) await markZero(image, writer, options.size);
   writer.housekeeping.close();
+  await writer.writeback.flush();
+  // A refcount table that became too short is free then.
+  await writer.release.idle();
   await writer.writeback.flushAll();
   if (dataFile === undefined && file.size < end) await file.resize(end);
 }
@@ -84,7 +104,8 @@ async function placeAll(image: Image, writer: Writer, options: NewQcow2): Promis
     while (!writer.allocate.tryAllocate(at, options.size - at, place)) await image.need.load();
     if (options.preallocation === 'falloc') await image.data.writeZeroes(place.offset, place.length);
     if (options.preallocation === 'full') await writeZeroBytes(image.data, place.offset, place.length);
-    writer.allocate.commit(place);
+    if (writer.allocate instanceof ExtendedAllocate && !options.dataFileRaw) writer.allocate.reserve(place);
+    else writer.allocate.commit(place);
     end = Math.max(end, place.offset + place.length);
   }
   return end;
@@ -96,6 +117,15 @@ async function markZero(image: Image, writer: Writer, size: number): Promise<voi
     const done = writer.zero.tryZero(at, size - at, false);
     if (done === false) await image.need.load();
     else at += done;
+  }
+}
+
+/** Zeroes stay holes. */
+async function writeSparse(file: Child, bytes: Buffer): Promise<void> {
+  await file.resize(bytes.length);
+  for (let at = 0; at < bytes.length; at += PAGE) {
+    const page = bytes.subarray(at, at + PAGE);
+    if (!isZero(page, 0, page.length)) await file.write(page, at);
   }
 }
 

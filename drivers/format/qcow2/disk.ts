@@ -6,6 +6,7 @@ import type {
   MappingDriver,
   PermissionChange,
 } from '../../../src/block/driver.ts';
+import type { AmendRequest } from '../../../src/block/amend-request.ts';
 import type { CacheCounters } from '../../../src/block/cache-counters.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import type { Extent, Placement } from '../../../src/block/extent.ts';
@@ -17,6 +18,7 @@ import { amendQcow2 } from './amend/amend.ts';
 import { BitmapStore } from './bitmap/store.ts';
 import type { ExtensionArea } from './extension-area.ts';
 import type { Reader, Writer } from './build.ts';
+import type { Encryption } from './encryption.ts';
 import { Incompatible } from './features.ts';
 import { checkImage } from './check/check.ts';
 import type { Image } from './image.ts';
@@ -36,6 +38,7 @@ export interface DiskParts {
   readonly info: () => ImageInfo;
   /** Overwrites the keys of an encrypted image: nothing of it is read or written afterwards. */
   readonly wipe: () => void;
+  readonly luks: Encryption['luks'] | undefined;
   readonly cleanSeconds: number;
   readonly changeBacking: (filename: string | undefined, format: string | undefined) => Promise<void>;
 }
@@ -157,13 +160,13 @@ export class Qcow2Disk implements MappingDriver {
   }
 
   /** Contract: MappingDriver.amend. */
-  async amend(
-    options: Readonly<Record<string, string>>,
-    progress?: (done: number, total: number) => void,
-  ): Promise<void> {
+  async amend(request: AmendRequest): Promise<void> {
     this.requireWriter();
     await this.settle();
-    await amendQcow2(this.parts, options, progress);
+    await amendQcow2(this.parts, request, async (size) => {
+      await this.resize(size, false);
+      await this.settle();
+    });
   }
 
   /** With nothing else using the disk. */

@@ -1,7 +1,7 @@
 import { defineDriver } from '../../../src/block/driver.ts';
 import { Role } from '../../../src/block/permissions.ts';
 import { BlockError } from '../../../src/block/errors.ts';
-import { createQcow2 } from './create.ts';
+import { checkNewQcow2, createQcow2 } from './create.ts';
 import { CREATE_OPTIONS } from './create-options.ts';
 import { Qcow2Disk } from './disk.ts';
 import { MAGIC } from './header.ts';
@@ -36,6 +36,7 @@ export const qcow2Driver = defineDriver({
   probe,
   open: openQcow2,
   createOptions: CREATE_OPTIONS,
+  checkCreate: checkNewQcow2,
   create: createQcow2,
   measure: measureQcow2,
   check: (open, options) => {

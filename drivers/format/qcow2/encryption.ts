@@ -12,6 +12,7 @@ import { legacyAesCipher } from '../../../src/crypto/legacy-aes.ts';
 import { decodeLuksHeader, LUKS_HEADER_BYTES } from '../../../src/crypto/luks-header.ts';
 import { luksInfo } from '../../../src/crypto/luks-info.ts';
 import { openLuksCipher } from '../../../src/crypto/luks-open.ts';
+import type { LuksStore } from '../../../src/crypto/luks-slots.ts';
 import type { SectorCipher } from '../../../src/crypto/sector-cipher.ts';
 import { sectorCodec } from '../../../src/crypto/sector-codec.ts';
 import { ExtensionType } from './extensions.ts';
@@ -24,6 +25,11 @@ export const CryptMethod = { none: 0, aes: 1, luks: 2 } as const;
 
 export interface Encryption {
   readonly codec: DataCodec;
+  /** The header of a LUKS image, and a passphrase that opens it. */
+  readonly luks?: {
+    readonly store: LuksStore;
+    readonly passphrase: () => Promise<Buffer | undefined>;
+  };
   /** For `info`. */
   readonly details: Readonly<Record<string, unknown>>;
   wipe(): void;
@@ -63,14 +69,21 @@ async function openLuks(
   const head = Buffer.alloc(LUKS_HEADER_BYTES);
   await file.read(head, offset);
   const luks = decodeLuksHeader(head, subject, length);
-  const passphrase = await context.secret(context.options['encrypt.key-secret']);
-  const cipher = await openLuksCipher(luks, passphrase, materialIn(file, offset), subject);
-  return encryptionOf(cipher, (_offset, place) => place, { format: 'luks', ...luksInfo(luks) });
+  const passphrase = (): Promise<Buffer | undefined> => context.secret(context.options['encrypt.key-secret']);
+  const store: LuksStore = { subject, header: luks, length, ...bytesFrom(file, offset) };
+  const read: LuksStore['read'] = (bytes, at) => store.read(bytes, at);
+  const cipher = await openLuksCipher(luks, await passphrase(), read, subject);
+  const counted = encryptionOf(cipher, (_offset, place) => place, { format: 'luks', ...luksInfo(luks) });
+  return { ...counted, luks: { store, passphrase } };
 }
 
-/** The key material of a header that does not stand at the start of its file. */
-function materialIn(file: Child, start: number): (bytes: Buffer, offset: number) => Promise<void> {
-  return (bytes, offset) => file.read(bytes, start + offset);
+/** A header that does not stand at the start of its file. */
+function bytesFrom(file: Child, start: number): Pick<LuksStore, 'read' | 'write' | 'flush'> {
+  return {
+    read: (bytes, offset) => file.read(bytes, start + offset),
+    write: (bytes, offset) => file.write(bytes, start + offset),
+    flush: () => file.flush(),
+  };
 }
 
 /** Where the extension says that the LUKS header is; 0 bytes without one. Checked when the image is opened. */

@@ -137,7 +137,8 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
     area.list = await changeBackingName(image, area.list, name);
     head.names = { ...head.names, backing, backingFormat };
   };
-  const rest = { image, snapshots, bitmaps, area, info, wipe, cleanSeconds, changeBacking };
+  const { luks } = encryption ?? {};
+  const rest = { image, snapshots, bitmaps, area, info, wipe, cleanSeconds, changeBacking, luks };
   if (!writable || options.snapshot !== undefined) {
     const l1 = await snapshotL1(image, snapshots, options);
     return { ...rest, reader: await buildReader(image, sizes, l1), writer: undefined };

@@ -2,74 +2,54 @@
  * Changes what `create` had decided, as far as that can be changed. Everything is looked at before anything is changed. What
  * makes another layout of the header or the refcounts comes last: the image is to be closed then.
  */
-import { BlockError } from '../../../../src/block/errors.ts';
+import type { AmendRequest } from '../../../../src/block/amend-request.ts';
 import type { DiskParts } from '../disk.ts';
 import { Autoclear, Compatible, Incompatible } from '../features.ts';
-import { changeDataFileName } from './data-file-name.ts';
+import { Resize } from '../resize.ts';
 import { expandZeroClusters, refuseDowngrade, writeVersionTwo } from './downgrade.ts';
-import { changeRefcountBits } from './refcount-bits.ts';
+import { planKeySlots } from './key-slots.ts';
+import { planNames, refuseLongHeader, writeNames } from './names.ts';
+import { changeRefcountBits, countFor } from './refcount-bits.ts';
 import { upgrade } from './upgrade.ts';
+import { refuserOf, wantedOf } from './wanted.ts';
+import type { Refuse, Wanted } from './wanted.ts';
 
-export type AmendProgress = ((done: number, total: number) => void) | undefined;
+export type AmendProgress = AmendRequest['progress'];
 
-interface Wanted {
-  readonly version: number;
-  readonly refcountBits: number;
-  readonly lazy: boolean | undefined;
-  readonly dataFile: string | undefined;
-  readonly dataFileRaw: boolean | undefined;
-}
-
-type Refuse = (what: string) => never;
-
-/** @param parts everything of them is on disk */
+/**
+ * @param parts everything of them is on disk
+ * @param resize changes the size of the disk; everything is on disk afterwards
+ */
 export async function amendQcow2(
   parts: DiskParts,
-  options: Readonly<Record<string, string>>,
-  progress?: AmendProgress,
+  request: AmendRequest,
+  resize: (size: number) => Promise<void>,
 ): Promise<void> {
   const { image } = parts;
-  const refuse: Refuse = (what) => {
-    throw new BlockError('ENOTSUP', `Cannot amend image "${image.subject}": ${what}`);
-  };
-  const wanted = wantedOf(parts, options, refuse);
-  await refuseConflicts(parts, wanted, refuse);
-  const { fields } = image.header;
+  const { progress } = request;
+  const refuse = refuserOf(image);
   image.requireSound();
-  if (wanted.version > fields.version) await upgrade(parts);
+  const wanted = wantedOf(image, request.options, refuse);
+  await refuseConflicts(parts, wanted, refuse);
+  const names = planNames(parts, wanted, refuse);
+  if (wanted.version === 3) refuseLongHeader(parts, names, refuse);
+  const { version } = image.header.fields;
+  const counted =
+    wanted.refcountBits === image.geometry.refcountBits
+      ? undefined
+      : await countFor(parts, wanted.refcountBits, progress);
+  const changeKeys = await planKeySlots(parts, request);
+  if (wanted.version > version) await upgrade(parts);
   await changeFlags(parts, wanted);
-  if (wanted.dataFile !== undefined) await changeDataFileName(parts, wanted.dataFile);
-  const older = wanted.version < image.header.fields.version;
+  if (names !== undefined) await writeNames(parts, names);
+  await changeKeys();
+  const older = wanted.version < version;
+  if (wanted.size !== undefined && wanted.size !== image.size) await resize(wanted.size);
   if (older) await expandZeroClusters(parts, progress);
-  if (wanted.refcountBits !== image.geometry.refcountBits)
-    await changeRefcountBits(parts, wanted.refcountBits, progress);
+  const isMoved = older || wanted.size !== undefined;
+  if (counted !== undefined)
+    await changeRefcountBits(parts, wanted.refcountBits, isMoved ? undefined : counted);
   if (older) await writeVersionTwo(parts);
-}
-
-function wantedOf({ image }: DiskParts, options: Readonly<Record<string, string>>, refuse: Refuse): Wanted {
-  const { compat, lazy_refcounts, refcount_bits, data_file, data_file_raw, ...others } = options;
-  const [other] = Object.keys(others);
-  if (other !== undefined) refuse(`"${other}" can't be changed once an image is made, convert it`);
-  const flag = (name: string, text: string | undefined): boolean | undefined => {
-    if (text === undefined || text === 'on' || text === 'off')
-      return text === undefined ? text : text === 'on';
-    return refuse(`${name} is "${text}", must be on or off`);
-  };
-  const bits = refcount_bits === undefined ? image.geometry.refcountBits : Number(refcount_bits);
-  if (![1, 2, 4, 8, 16, 32, 64].includes(bits))
-    refuse(`refcount_bits is ${refcount_bits}, must be a power of two from 1 to 64`);
-  return {
-    version: compat === undefined ? image.header.fields.version : versionOf(compat, refuse),
-    refcountBits: bits,
-    lazy: flag('lazy_refcounts', lazy_refcounts),
-    dataFile: data_file,
-    dataFileRaw: flag('data_file_raw', data_file_raw),
-  };
-}
-
-function versionOf(compat: string, refuse: Refuse): number {
-  if (compat === '1.1' || compat === 'v3') return 3;
-  return compat === '0.10' || compat === 'v2' ? 2 : refuse(`compat is "${compat}", must be 0.10 or 1.1`);
 }
 
 async function refuseConflicts(parts: DiskParts, wanted: Wanted, refuse: Refuse): Promise<void> {
@@ -85,6 +65,15 @@ async function refuseConflicts(parts: DiskParts, wanted: Wanted, refuse: Refuse)
   if (wanted.dataFile === '') refuse('data_file is empty, must be a name');
   if (wanted.dataFileRaw === true && !image.rawData)
     refuse('data_file_raw can not be set on an image that has been made without it');
+  const size = wanted.size ?? image.size;
+  if (size < image.size)
+    refuse(`its size is ${image.size}, ${size} would cut off data: that is for "blockfuse resize --shrink"`);
+  if (size !== image.size && parts.writer !== undefined) {
+    if (fields.nb_snapshots > 0 && wanted.version < 3)
+      refuse('compat=0.10 keeps the size where there are snapshots');
+    const later = wanted.version > fields.version && fields.nb_snapshots > 0;
+    if (!later) new Resize(image, parts.reader, parts.writer).refuse(size, false);
+  }
   if (wanted.version < fields.version) await refuseDowngrade(parts, refuse);
 }
 

@@ -7,8 +7,7 @@ import { encodeField, V2_LENGTH } from '../header.ts';
 import { isCompressed, ZERO_BIT } from '../l2-entry.ts';
 import type { AmendProgress } from './amend.ts';
 import { firstCluster } from './first-cluster.ts';
-
-type Refuse = (what: string) => never;
+import type { Refuse } from './wanted.ts';
 
 const VM_STATE_MAX = 2 ** 32 - 1;
 const CHUNK = 1024 * 1024;

@@ -5,17 +5,21 @@ import { encodeField } from '../header.ts';
 import type { Image } from '../image.ts';
 import { encodeExtension } from '../new-image.ts';
 
-/** The first cluster with a header of `length` bytes (as it is, cut or filled with zeroes), these extensions, and the backing file's name. */
+/**
+ * The first cluster with a header of `length` bytes (as it is, cut or filled with zeroes), these extensions, and the name of
+ * the backing file: the one that is there when none is given.
+ */
 export async function firstCluster(
   image: Image,
   length: number,
   extensions: readonly HeaderExtension[],
+  newName?: Buffer,
 ): Promise<Buffer> {
   const { file, geometry, header } = image;
   const { backing_file_offset: nameAt, backing_file_size: nameLength } = header.fields;
   const head = Buffer.alloc(geometry.clusterSize);
   await file.read(head, 0);
-  const name = Buffer.from(nameAt === 0 ? [] : head.subarray(nameAt, nameAt + nameLength));
+  const name = newName ?? Buffer.from(nameAt === 0 ? [] : head.subarray(nameAt, nameAt + nameLength));
   const rest = Buffer.concat([
     ...extensions.map(({ type, data }) => encodeExtension(type, data)),
     encodeExtension(ExtensionType.end, Buffer.alloc(0)),
@@ -29,5 +33,6 @@ export async function firstCluster(
   rest.copy(head, length);
   name.copy(head, at);
   encodeField(head, 'backing_file_offset', name.length === 0 ? 0 : at);
+  encodeField(head, 'backing_file_size', name.length);
   return head;
 }

@@ -2,7 +2,8 @@ import type { DiskParts } from '../disk.ts';
 import { encodeField } from '../header.ts';
 import { firstCluster } from './first-cluster.ts';
 
-const V3_LENGTH_WRITTEN = 112;
+/** Bytes of the header that version 3 gets. */
+export const V3_LENGTH_WRITTEN = 112;
 const REFCOUNT_ORDER_V2 = 4;
 
 /** Version 3 of version 2. The header gets longer, and what follows it moves back, all in one write of the first cluster. */
