@@ -5,6 +5,9 @@ import { BlockError } from '../../src/block/errors.ts';
 import type { Graph } from '../../src/block/graph.ts';
 import { applySnapshot, changeSnapshots, snapshotsOf } from '../../src/block/internal-snapshots.ts';
 import type { Node } from '../../src/block/node.ts';
+import type { Action } from '../../src/control/actions/action.ts';
+import { runActions } from '../../src/control/actions/action.ts';
+import { addBitmap, mergeBitmaps, removeBitmap } from '../../src/control/actions/bitmap.ts';
 import type { Random } from '../helpers/random.ts';
 import type { Change } from './possible-disks.ts';
 
@@ -18,12 +21,16 @@ export type Deed =
     }
   | { readonly do: 'resize'; readonly to: number }
   | { readonly do: 'create' | 'apply' | 'delete'; readonly name: string }
+  | { readonly do: 'add bitmap' | 'remove bitmap' | 'merge bitmap'; readonly name: string }
   | { readonly do: 'flush' };
 
 /** What a deed changes, with the bytes that it writes. */
 export function changeOf(deed: Deed, random: Random): Change | undefined {
   switch (deed.do) {
     case 'flush':
+    case 'add bitmap':
+    case 'remove bitmap':
+    case 'merge bitmap':
       return undefined;
     case 'resize':
       return { what: 'size', size: deed.to };
@@ -75,7 +82,21 @@ export async function execute(
       return changeSnapshots(graph, node, (all) => all.delete(deed.name));
     case 'create':
       await changeSnapshots(graph, node, (all) => all.create(deed.name));
+      return;
+    case 'add bitmap':
+    case 'remove bitmap':
+    case 'merge bitmap':
+      await runActions(graph, [bitmapAction(graph, node, deed)]);
   }
+}
+
+/** What is merged is the bitmap "first". */
+function bitmapAction(graph: Graph, { name: node }: Node, deed: { do: string; name: string }): Action {
+  const { name } = deed;
+  if (deed.do === 'add bitmap')
+    return addBitmap(graph, { node, name, granularity: 4 * KIB, persistent: true, disabled: false });
+  if (deed.do === 'remove bitmap') return removeBitmap(graph, { node, name });
+  return mergeBitmaps(graph, { node, target: name, bitmaps: ['first'] });
 }
 
 /** The disk under '', snapshots under their names. */
@@ -107,4 +128,21 @@ export const deed = (kind: 'compress' | 'zero' | 'unmap' | 'discard', at: number
 });
 export const flush: Deed = { do: 'flush' };
 export const snapshot = (kind: 'create' | 'apply' | 'delete', name: string): Deed => ({ do: kind, name });
+export const bitmap = (kind: 'add' | 'remove' | 'merge', name: string): Deed => ({
+  do: `${kind} bitmap`,
+  name,
+});
 export const resize = (to: number): Deed => ({ do: 'resize', to: to * KIB });
+
+/** What is wrong with bitmaps that are consistent: one does not have all that differs from what was there at the start. */
+export function missedByBitmaps(node: Node, start: Buffer, now: Buffer): string | undefined {
+  for (const bitmap of node.watch?.bitmaps.values() ?? []) {
+    if (bitmap.inconsistent) continue;
+    for (let at = 0; at < Math.min(start.length, now.length); at += bitmap.granularity) {
+      const end = at + bitmap.granularity;
+      if (!bitmap.isDirty(at) && !start.subarray(at, end).equals(now.subarray(at, end)))
+        return `bitmap ${bitmap.name} misses a change at ${at}`;
+    }
+  }
+  return undefined;
+}

@@ -327,6 +327,30 @@ test('vm state, extra data and ids that QEMU made are kept', async (t) => {
   await run('qemu-io', ['-c', 'read -P 0x3 0 1M', image]);
 });
 
+test('the state that a virtual machine saved is kept: QEMU goes on from it', async (t) => {
+  if (!canRun(t, 'qemu-img', 'qemu-io', 'qemu-system-x86_64')) return;
+  const image = join(await tempDir(t), 'image.qcow2');
+  await run('qemu-img', ['create', '-f', 'qcow2', image, '2M']);
+  await run('qemu-io', ['-c', 'write -P 7 0 1M', image]);
+  const drive = ['-drive', `file=${image},if=virtio,format=qcow2`];
+  const machine = ['-accel', 'tcg', '-m', '16', '-nodefaults', '-display', 'none', '-S', '-monitor', 'stdio'];
+  const monitor = async (command: string): Promise<string> =>
+    (await run('qemu-system-x86_64', [...machine, ...drive], { input: `${command}\nquit\n` })).stdout;
+  await monitor('savevm machine');
+  await run('qemu-io', ['-c', 'write -P 8 0 1M', image]);
+  const { graph, node } = await open(t, image);
+  const state = snapshotsOf(node).list()[0]?.vmStateSize ?? 0;
+  t.true(state > 1000);
+  await changeSnapshots(graph, node, (snapshots) => snapshots.create('other'));
+  await changeSnapshots(graph, node, (snapshots) => snapshots.apply('machine'));
+  await changeSnapshots(graph, node, (snapshots) => snapshots.delete('other'));
+  await graph.close();
+  t.is((await attempt('qemu-img', ['check', image])).code, 0);
+  await run('qemu-io', ['-c', 'read -P 7 0 1M', image]);
+  t.notRegex(await monitor('loadvm machine'), /Error/);
+  t.regex(await monitor('loadvm none'), /Error/);
+});
+
 test('a node at a snapshot', async (t) => {
   if (!canRun(t, 'qemu-img')) return;
   const folder = await tempDir(t);
