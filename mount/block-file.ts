@@ -22,8 +22,6 @@ export interface BlockFileOptions extends InodeOptions {
   readonly allocated?: () => number;
   /** Allocation unit (cluster) in bytes, for st_blksize. */
   readonly allocationUnit?: number;
-  /** Extended attributes by name, without the prefix `user.blockfuse.`. */
-  readonly properties?: Readonly<Record<string, string>>;
   /**
    * The host file if, now, the disk is the identity over it and nothing has to see the bytes: asked at each first open.
    * While one is open the caller keeps it so. A write past the end grows the host file, whatever `growable` says.
@@ -44,7 +42,6 @@ export interface BlockFileOptions extends InodeOptions {
 export class BlockFile extends Inode {
   protected readonly type = FileType.regular;
   readonly export: FuseExport;
-  readonly properties: ReadonlyMap<string, string>;
   override readonly validity: number;
   /** The same bytes under other names; undefined where there are none. */
   windows: Windows | undefined = undefined;
@@ -66,8 +63,6 @@ export class BlockFile extends Inode {
     this.export = options.export;
     this.validity = options.fleeting === true ? 0 : 1;
     this.blockSize = Math.min(MAX_BLOCK_SIZE, Math.max(PAGE, options.allocationUnit ?? PAGE));
-    const properties = Object.entries(options.properties ?? {});
-    this.properties = new Map(properties.map(([name, value]) => [`user.blockfuse.${name}`, value]));
   }
 
   get uncached(): boolean {

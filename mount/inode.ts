@@ -10,6 +10,8 @@ export interface InodeOptions {
   readonly mtime?: TimeSpec;
   /** The number that stat shows, in every mount; above 2^32, so that none that is made up meets it. */
   readonly ino?: number;
+  /** Extended attributes by name, without the prefix `user.blockfuse.`. */
+  readonly properties?: Readonly<Record<string, string>>;
 }
 
 /** Changes by chmod, chown and touch; undefined fields stay. */
@@ -33,6 +35,8 @@ export function timeNow(): TimeSpec {
 export abstract class Inode {
   /** By which the kernel asks for it: given by the inode table when the kernel first hears of it. */
   ino = 0;
+  /** Extended attributes by their whole names. */
+  readonly properties: ReadonlyMap<string, string>;
   private readonly shownIno: number | undefined;
   /** Times that the kernel was told of it and has not forgotten. */
   lookups = 0;
@@ -47,6 +51,8 @@ export abstract class Inode {
   constructor(options: InodeOptions, permissions: number) {
     const now = timeNow();
     this.shownIno = options.ino;
+    const properties = Object.entries(options.properties ?? {});
+    this.properties = new Map(properties.map(([name, value]) => [`user.blockfuse.${name}`, value]));
     this.permissions = options.mode ?? permissions;
     this.uid = options.uid ?? process.getuid?.() ?? 0;
     this.gid = options.gid ?? process.getgid?.() ?? 0;

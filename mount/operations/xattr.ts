@@ -1,15 +1,13 @@
 import { BlockError } from '../../src/block/errors.ts';
-import { BlockFile } from '../block-file.ts';
 import { GetxattrIn } from '../protocol/layout.ts';
 import { defineOperation } from '../state.ts';
 
-/** What a disk is: `user.blockfuse.node`, `.driver`, `.format`. */
+/** What a disk is: `user.blockfuse.node`, `.driver`, `.format`; what a file beside it shows: `.snapshot`, `.bitmap`. */
 export const getxattr = defineOperation({
   kind: 'now',
   run(state, request) {
-    const inode = state.inodes.get(request.nodeId);
     const name = request.name(GetxattrIn.name);
-    const value = inode instanceof BlockFile ? inode.properties.get(name) : undefined;
+    const value = state.inodes.get(request.nodeId).properties.get(name);
     if (value === undefined)
       throw new BlockError('ENODATA', `Cannot read attribute "${name}": there is none`);
     return sized(Buffer.from(value), request.u32(GetxattrIn.size));
@@ -19,8 +17,7 @@ export const getxattr = defineOperation({
 export const listxattr = defineOperation({
   kind: 'now',
   run(state, request) {
-    const inode = state.inodes.get(request.nodeId);
-    const names = inode instanceof BlockFile ? [...inode.properties.keys()] : [];
+    const names = [...state.inodes.get(request.nodeId).properties.keys()];
     return sized(Buffer.from(names.map((name) => `${name}\0`).join('')), request.u32(GetxattrIn.size));
   },
 });

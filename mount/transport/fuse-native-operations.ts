@@ -63,10 +63,7 @@ export function fuseNativeOperations(state: MountState, traffic: Traffic): FuseN
       change(await find(path), { uid: ownerOf(uid), gid: ownerOf(gid) }),
     statfs: async () => [await statfs(state)],
     getxattr: async (path: string, name: string) => [property(await find(path), name)],
-    listxattr: async (path: string) => {
-      const inode = await find(path);
-      return [inode instanceof BlockFile ? [...inode.properties.keys()] : []];
-    },
+    listxattr: async (path: string) => [[...(await find(path)).properties.keys()]],
   };
   return Object.fromEntries(Object.entries(works).map(([name, work]) => [name, answered(traffic, work)]));
 }
@@ -192,7 +189,7 @@ async function statfs(state: MountState): Promise<Record<string, number>> {
 }
 
 function property(inode: Inode, name: string): Buffer {
-  const value = inode instanceof BlockFile ? inode.properties.get(name) : undefined;
+  const value = inode.properties.get(name);
   if (value === undefined) throw new BlockError('ENODATA', `Cannot read attribute "${name}": there is none`);
   return Buffer.from(value);
 }

@@ -13,6 +13,7 @@ import { attemptBlockfuse, blockfuse } from '../helpers/program.ts';
 import { attempt, run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun } from '../helpers/tools.ts';
+import { getxattr } from './fixtures/calls.ts';
 
 const MIB = 2 ** 20;
 
@@ -123,6 +124,8 @@ test('bitmaps are changed on a mounted image, and are files beside the disk whil
   const names = await readdir(folder);
   t.is(names.length, 2);
   t.true(names.includes('first.json'));
+  const [other = ''] = names.filter((name) => name !== 'first.json');
+  t.is(getxattr(join(folder, other), 'user.blockfuse.bitmap'), 'a/b');
   const file = join(folder, 'first.json');
   const before = await stat(file);
   t.is(before.size, (await readFile(file)).length);
@@ -223,6 +226,9 @@ test('the text of a bitmap with very many extents tells more, never less', async
   few.set(1000, 1);
   t.is(tryTextLength(few, 3), (await bitmapText(few)).length);
   t.is(tryTextLength(few, 2), undefined);
+  const many = new DirtyBitmap({ name: 'b', granularity: 512, size });
+  for (let at = 0; at < 49_000 * 1024; at += 1024) many.set(at, 512);
+  t.is(tryTextLength(many), (await bitmapText(many)).length);
   few.clear();
   t.is(tryTextLength(few, 3), (await bitmapText(few)).length);
 });

@@ -5,6 +5,9 @@ import { renderDirtyExtent } from '../render-bitmap.ts';
 /** Of a file that shows a bitmap: a few megabytes of text. */
 const EXTENTS_MAX = 100_000;
 const EXTENTS_PER_TURN = 10_000;
+/** Characters of an extent without its numbers. */
+const DIRTY_LENGTH = renderDirtyExtent({ start: 0, length: 0, dirty: true }).length - 2;
+const CLEAN_LENGTH = renderDirtyExtent({ start: 0, length: 0, dirty: false }).length - 2;
 
 /**
  * All of the disk as a JSON array, an extent a line. Where there would be too many, clean ones between dirty ones are told as
@@ -17,16 +20,23 @@ export async function bitmapText(bitmap: DirtyBitmap, max = EXTENTS_MAX): Promis
   }
 }
 
-/** Bytes of the text of one with at most `max` extents; undefined where there are more. */
-export function tryTextLength(bitmap: DirtyBitmap, max: number): number | undefined {
+/** Bytes of the text; undefined where some of at most `max` extents tell more than the bitmap does. Makes no text. */
+export function tryTextLength(bitmap: DirtyBitmap, max = EXTENTS_MAX): number | undefined {
   let length = 3;
   let count = 0;
-  for (const extent of dirtyExtents(bitmap)) {
+  for (const { start, length: bytes, dirty } of dirtyExtents(bitmap)) {
     count += 1;
     if (count > max) return undefined;
-    length += renderDirtyExtent(extent).length + (count === 1 ? 0 : 2);
+    length += (dirty ? DIRTY_LENGTH : CLEAN_LENGTH) + digits(start) + digits(bytes) + (count === 1 ? 0 : 2);
   }
   return length;
+}
+
+/** Of a whole number below 2^53. */
+function digits(value: number): number {
+  let count = 1;
+  for (let power = 10; power <= value; power *= 10) count += 1;
+  return count;
 }
 
 /** Undefined when there are too many. */

@@ -64,13 +64,13 @@ export class BitmapFolder implements DirectorySource {
   private items(): DirectoryItem[] {
     const shown = this.bitmaps();
     const names = safeNames(shown.map(({ bitmap: { name }, node }) => ({ id: node, name })));
-    return shown.map(({ bitmap }, index) => ({
+    return shown.map(({ bitmap, node }, index) => ({
       name: `${names[index] ?? bitmap.name}.json`,
-      inode: this.fileOf(bitmap, names[index] ?? bitmap.name),
+      inode: this.fileOf({ bitmap, node }, names[index] ?? bitmap.name),
     }));
   }
 
-  private fileOf(bitmap: DirtyBitmap, name: string): BitmapFile {
+  private fileOf({ bitmap, node }: Shown, name: string): BitmapFile {
     const known = this.files.get(bitmap);
     if (known !== undefined) return known;
     const { identity } = this.disk.file;
@@ -78,6 +78,7 @@ export class BitmapFolder implements DirectorySource {
       ...identity,
       mode: (identity.mode ?? 0) & 0o444,
       ino: inodeNumber(this.name, name),
+      properties: { node, bitmap: bitmap.name },
     });
     this.files.set(bitmap, file);
     return file;
@@ -85,8 +86,7 @@ export class BitmapFolder implements DirectorySource {
 }
 
 /** Bitmaps that are looked through for a stat: who only archives the file has to know its size. */
-const MEASURED_BYTES_MAX = 2 ** 20;
-const MEASURED_EXTENTS_MAX = 2000;
+const MEASURED_BYTES_MAX = 4 * 2 ** 20;
 
 /** Each open file shows what the bitmap said then. Its time changes when the bitmap does. */
 class BitmapFile extends TextFile {
@@ -114,7 +114,7 @@ class BitmapFile extends TextFile {
   private measure(): void {
     const { bitmap } = this;
     if (bitmap.inconsistent || bitmap.bytes.length > MEASURED_BYTES_MAX) return;
-    this.size = tryTextLength(bitmap, MEASURED_EXTENTS_MAX) ?? this.size;
+    this.size = tryTextLength(bitmap) ?? this.size;
   }
 }
 
