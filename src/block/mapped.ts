@@ -164,6 +164,14 @@ export class MappedIo implements NodeIo {
     return true;
   }
 
+  async loadMapping(offset: number, length: number): Promise<void> {
+    const extent = new Extent();
+    for (let at = offset; at < Math.min(offset + length, this.size); at += extent.length) {
+      await this.map(at, offset + length - at, extent);
+      if (extent.length <= 0 || extent.kind === 'data' || extent.kind === 'opaque') return;
+    }
+  }
+
   private async writeUnitCompressed(bytes: Buffer, offset: number): Promise<void> {
     if ((await this.impl.writeCompressed?.(bytes, offset)) === true) return;
     for (let at = 0; at < bytes.length;) at += await this.writer.writeLocked(bytes.subarray(at), offset + at);

@@ -19,6 +19,8 @@ export interface NodeIo {
   flush(): Promise<void>;
   /** Whether a range is sure to read as zeroes, as far as what is in memory tells. Left out: it can't be told. */
   readsAsZero?(offset: number, length: number): boolean;
+  /** Loads what that takes, so far as the range may read as zeroes. Left out: nothing is ever loaded. */
+  loadMapping?(offset: number, length: number): Promise<void>;
   /** Whole allocation units; plain where the driver has nothing better. Left out: never better. */
   writeCompressed?(bytes: Buffer, offset: number): Promise<void>;
   /** Copies into this node what it reads from its backing child; left out where there can be none. */

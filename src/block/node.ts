@@ -140,13 +140,10 @@ export class Node implements ChildParent {
     if (this.guard?.concerns(offset, length, this.io.size) === true) return false;
     const zeroes = this.common.detectZeroes !== 'off' && isZero(bytes, at, length);
     if (zeroes && this.hasUnit(offset, length)) return false;
-    // Where zeroes are already, nothing is to be done.
-    if (!(zeroes && this.io.readsAsZero?.(offset, length) === true))
-      if (!this.io.tryWrite(bytes, at, length, offset)) return false;
+    const isThere = zeroes && this.io.readsAsZero?.(offset, length) === true;
+    if (!isThere && !this.io.tryWrite(bytes, at, length, offset)) return false;
     this.changed(offset, length);
-    this.counters.writes += 1;
-    this.counters.writtenBytes += length;
-    if (offset + length > this.counters.writtenEnd) this.counters.writtenEnd = offset + length;
+    this.countWrite(offset, length);
     return true;
   }
 
@@ -164,17 +161,16 @@ export class Node implements ChildParent {
   async write(bytes: Buffer, offset: number, flags: number): Promise<void> {
     if (bytes.length === 0) return;
     const { detectZeroes, discard } = this.common;
-    if (detectZeroes !== 'off' && this.hasUnit(offset, bytes.length) && isZero(bytes, 0, bytes.length)) {
+    const zeroes = detectZeroes !== 'off' && isZero(bytes, 0, bytes.length);
+    if (zeroes && this.hasUnit(offset, bytes.length)) {
       const unmap = detectZeroes === 'unmap' && discard === 'unmap' ? ZeroFlag.mayUnmap : 0;
       await this.writeZeroes(offset, bytes.length, unmap | (flags & WriteFlag.fua));
       return;
     }
     await this.track('write', offset, bytes.length, async () => {
       this.requireWritable('write to');
-      await this.guarded({ action: 'write to', offset, length: bytes.length, bytes }, () =>
-        this.changing(offset, bytes.length, writeAligned(this.io, this.alignLocks, bytes, offset)),
-      );
-      this.countWrite(offset, bytes.length);
+      if (zeroes) await this.io.loadMapping?.(offset, bytes.length);
+      if (!zeroes || !this.tryWrite(bytes, 0, bytes.length, offset)) await this.writeNow(bytes, offset);
       if ((flags & WriteFlag.fua) !== 0) await this.io.flush();
     });
   }
@@ -298,10 +294,7 @@ export class Node implements ChildParent {
     return new FilterIo(impl, this.filteredChild());
   }
 
-  /**
-   * Whether a range has a whole allocation unit: zeroes are then better stored as such. A part of a unit that holds data
-   * takes its room anyway.
-   */
+  /** Whether a range has a whole allocation unit: zeroes are then better stored as such. Part of one takes its room anyway. */
   private hasUnit(offset: number, length: number): boolean {
     const unit = this.limits.allocationUnit;
     const end = offset + length;
@@ -337,6 +330,13 @@ export class Node implements ChildParent {
     this.watch?.resized(this.size);
   }
 
+  private async writeNow(bytes: Buffer, offset: number): Promise<void> {
+    await this.guarded({ action: 'write to', offset, length: bytes.length, bytes }, () =>
+      this.changing(offset, bytes.length, writeAligned(this.io, this.alignLocks, bytes, offset)),
+    );
+    this.countWrite(offset, bytes.length);
+  }
+
   /** Content has changed. Allocates nothing. */
   private changed(offset: number, length: number): void {
     this.generation += 1;
@@ -367,7 +367,7 @@ export class Node implements ChildParent {
   private countWrite(offset: number, length: number): void {
     this.counters.writes += 1;
     this.counters.writtenBytes += length;
-    this.counters.writtenEnd = Math.max(this.counters.writtenEnd, offset + length);
+    if (offset + length > this.counters.writtenEnd) this.counters.writtenEnd = offset + length;
   }
 
   private requireWritable(action: string): void {

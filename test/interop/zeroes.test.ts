@@ -3,6 +3,8 @@ import { open, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
+import { DRIVERS } from '../../drivers/index.ts';
+import { Graph } from '../../src/block/graph.ts';
 import { mountImage } from '../helpers/mounted.ts';
 import { run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
@@ -58,4 +60,25 @@ test('detect-zeroes=off keeps it', stores, {
   takes: [16, 18],
 });
 test('so does discard=ignore', stores, { format: 'qcow2', args: ['--discard', 'ignore'], takes: [16, 18] });
+test('qcow2: parts of clusters that are zeroes already take no room, whatever has to be loaded to know', async (t) => {
+  if (!canRun(t, 'qemu-img')) return;
+  for (const kind of ['cluster_size=64k', 'cluster_size=64k,extended_l2=on']) {
+    const image = join(await tempDir(t), 'disk.qcow2');
+    await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', kind, image, '2G']);
+    const graph = new Graph({ drivers: DRIVERS });
+    t.teardown(() => graph.close());
+    const node = await graph.openImage(image, 'qcow2', { discard: 'unmap', 'detect-zeroes': 'unmap' });
+    const disk = graph.attachRoot(node, { name: 'test', used: 15 });
+    await disk.writeZeroes(700 * MiB, MiB);
+    await graph.close();
+    const before = await stat(image);
+    const again = new Graph({ drivers: DRIVERS });
+    t.teardown(() => again.close());
+    const other = await again.openImage(image, 'qcow2', { discard: 'unmap', 'detect-zeroes': 'unmap' });
+    const part = again.attachRoot(other, { name: 'test', used: 15 });
+    for (const at of [0, 700, 1500]) await part.write(Buffer.alloc(KiB), at * MiB + 5 * KiB);
+    await again.close();
+    t.is((await stat(image)).size, before.size, kind);
+  }
+});
 test('raw: what is written is written', stores, { format: 'raw', takes: [16, 17] });
