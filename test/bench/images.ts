@@ -8,7 +8,10 @@ import { output } from './process.ts';
 /** Full images of other formats than qcow2. */
 export const OTHER_FORMATS = ['vmdk', 'vdi', 'vpc', 'vhdx'] as const;
 type OtherFormat = (typeof OTHER_FORMATS)[number];
-export type ImageKind = 'full' | 'empty' | 'chain' | 'compressed' | 'encrypted' | 'raw' | OtherFormat;
+/** Ways in which qcow2 compresses clusters. */
+export const COMPRESSED = ['zlib', 'zstd'] as const;
+type Compressed = (typeof COMPRESSED)[number];
+export type ImageKind = 'full' | 'empty' | 'chain' | Compressed | 'encrypted' | 'raw' | OtherFormat;
 
 /** Of encrypted images. */
 const PASSPHRASE = 'bench';
@@ -20,6 +23,10 @@ export function formatOf(kind: ImageKind): string {
   return own.includes(kind) ? kind : 'qcow2';
 }
 
+function isCompressed(kind: ImageKind): boolean {
+  return COMPRESSED.some((one) => one === kind);
+}
+
 const MiB = 1024 * 1024;
 const CLUSTER = 65_536;
 
@@ -28,6 +35,7 @@ export class Images {
   readonly size: number;
   private readonly folder: string;
   private readonly made = new Map<string, Promise<string>>();
+  private softMade: Promise<string> | undefined = undefined;
 
   constructor(folder: string, size: number) {
     this.folder = folder;
@@ -36,7 +44,7 @@ export class Images {
 
   /** Bytes of the disk inside. */
   sizeOf(kind: ImageKind): number {
-    return kind === 'compressed' ? Math.min(this.size, 256 * MiB) : this.size;
+    return isCompressed(kind) ? Math.min(this.size, 256 * MiB) : this.size;
   }
 
   get(kind: ImageKind, who: 'a' | 'b'): Promise<string> {
@@ -71,8 +79,11 @@ export class Images {
         return this.random(who);
       case 'full':
         return this.convert(await this.get('raw', 'a'), `full-${who}.qcow2`, []);
-      case 'compressed':
-        return this.convert(await this.soft(), `compressed-${who}.qcow2`, ['-c']);
+      case 'zlib':
+      case 'zstd': {
+        const args = ['-c', '-o', `compression_type=${kind}`];
+        return this.convert(await this.soft(), `${kind}-${who}.qcow2`, args);
+      }
       case 'encrypted':
         return this.convert(await this.get('raw', 'a'), `encrypted-${who}.qcow2`, [
           ...SECRET,
@@ -100,10 +111,15 @@ export class Images {
     return path;
   }
 
-  private async soft(): Promise<string> {
+  private soft(): Promise<string> {
+    this.softMade ??= this.makeSoft();
+    return this.softMade;
+  }
+
+  private async makeSoft(): Promise<string> {
     const path = join(this.folder, 'soft.raw');
     const random = new Random(1);
-    await writeBlocks(path, this.sizeOf('compressed'), (length) => random.softBytes(length));
+    await writeBlocks(path, this.sizeOf('zlib'), (length) => random.softBytes(length));
     return path;
   }
 

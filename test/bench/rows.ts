@@ -1,5 +1,5 @@
 import type { Load } from './fio.ts';
-import { OTHER_FORMATS } from './images.ts';
+import { COMPRESSED, OTHER_FORMATS } from './images.ts';
 import type { ImageKind } from './images.ts';
 
 /** One line of the table: what is measured, against whom, and the ratio to reach. */
@@ -70,7 +70,11 @@ export const ROWS: readonly Row[] = [
     load: random('randread', 8),
     target: 1.5,
   },
-  { name: 'zlib 1M read', image: 'compressed', against: 'qemu', load: sequential('read'), target: 1 },
+  ...COMPRESSED.flatMap((image): Row[] => [
+    { name: `${image} 1M read`, image, against: 'qemu', load: sequential('read'), target: 1 },
+    { name: `${image} 4k randread 1 job`, image, against: 'qemu', load: random('randread', 1), target: 1 },
+    { name: `${image} 4k randread 8 jobs`, image, against: 'qemu', load: random('randread', 8), target: 1 },
+  ]),
   { name: 'LUKS 4k randread 8 jobs', ...luks, load: random('randread', 8) },
   { name: 'LUKS 4k randwrite 8 jobs', ...luks, load: random('randwrite', 8) },
   { name: 'LUKS 1M read', ...luks, load: sequential('read') },
