@@ -1,14 +1,25 @@
 import type { UnpackService } from '../util/unpack-service.ts';
+import type { UnpackPool } from './unpack-pool.ts';
+
+let pool: UnpackPool | undefined;
+
+async function loadPool(): Promise<UnpackPool> {
+  ({ pool } = await import('./process-unpack-pool.ts'));
+  return pool;
+}
 
 /** The pool of this process, loaded with the first thing to unpack. */
 export const unpackThreads: UnpackService = {
   async unpack(packed, job) {
-    const { pool } = await import('./process-unpack-pool.ts');
-    return pool.unpack(packed, job);
+    return (pool ?? (await loadPool())).unpack(packed, job);
+  },
+
+  async unpackTo(packed, job, take) {
+    await (pool ?? (await loadPool())).unpackTo(packed, job, take);
   },
 
   openXzBlock(setup) {
-    const opening = import('./process-unpack-pool.ts').then(({ pool }) => pool.openXzBlock(setup));
+    const opening = loadPool().then((loaded) => loaded.openXzBlock(setup));
     return {
       async step(input) {
         return (await opening).step(input);

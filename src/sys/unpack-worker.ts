@@ -3,14 +3,22 @@ import { parentPort } from 'node:worker_threads';
 import { decode } from '../util/unpack-decoders.ts';
 import { XzBlockDecoder } from '../util/xz-block.ts';
 import { asBuffer, own } from './unpack-messages.ts';
-import type { UnpackAnswer, UnpackRequest } from './unpack-messages.ts';
+import type { UnpackAnswer, UnpackMessage, UnpackReply, UnpackRequest } from './unpack-messages.ts';
+import { UnpackRoom } from './unpack-room.ts';
 
 const blocks = new Map<number, XzBlockDecoder>();
 
-function answer(request: UnpackRequest): UnpackAnswer {
+function answer(request: UnpackRequest, room: UnpackRoom): UnpackAnswer {
   switch (request.kind) {
     case 'unpack':
       return { kind: 'plain', plain: own(decode(asBuffer(request.packed), request.job)) };
+    case 'room': {
+      const { place, job } = request;
+      const plain = decode(room.view(place.at, place.length), job);
+      plain.copy(room.view(place.out, job.size));
+      freeMemory(plain);
+      return { kind: 'done' };
+    }
     case 'open':
       blocks.set(request.id, new XzBlockDecoder(request.setup));
       return { kind: 'done' };
@@ -26,12 +34,23 @@ function answer(request: UnpackRequest): UnpackAnswer {
   }
 }
 
-parentPort?.on('message', (request: UnpackRequest) => {
-  let reply: UnpackAnswer;
+function answerOrFail(request: UnpackRequest, room: UnpackRoom): UnpackAnswer {
   try {
-    reply = answer(request);
+    return answer(request, room);
   } catch (error) {
-    reply = { kind: 'failed', message: error instanceof Error ? error.message : String(error) };
+    return { kind: 'failed', message: error instanceof Error ? error.message : String(error) };
   }
-  parentPort?.postMessage(reply, 'plain' in reply ? [reply.plain.buffer] : []);
+}
+
+/** Now instead of at some garbage collection: the next job then gets the same memory. */
+function freeMemory({ buffer }: Buffer): void {
+  if (buffer instanceof ArrayBuffer && buffer.byteLength > Buffer.poolSize) buffer.transfer(0);
+}
+
+parentPort?.on('message', ({ requests, room: memory }: UnpackMessage) => {
+  const room = new UnpackRoom(memory);
+  const answers = requests.map((request) => answerOrFail(request, room));
+  const moved = answers.flatMap((reply) => ('plain' in reply ? [reply.plain.buffer] : []));
+  const reply: UnpackReply = { answers, room: memory };
+  parentPort?.postMessage(reply, [memory, ...moved]);
 });

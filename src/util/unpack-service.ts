@@ -1,10 +1,10 @@
 /**
- * Unpacking that is done in JavaScript and takes its time: whoever needs it is handed a service, which may do it on other
- * threads. What zlib and zstd do is not here: Node has them on libuv's thread pool.
+ * Unpacking takes its time: whoever needs it is handed a service, which may do it on other threads. Node has zlib and zstd
+ * on libuv's thread pool as well, but a call of it costs as much as a block of 64 KiB: what is larger may go there.
  */
 import { turn } from './turn.ts';
 
-export type Packing = 'adc' | 'bzip2' | 'lzfse' | 'xz' | 'xz-block';
+export type Packing = 'adc' | 'bzip2' | 'deflate' | 'lzfse' | 'xz' | 'xz-block' | 'zlib' | 'zstd';
 
 export interface UnpackJob {
   readonly packing: Packing;
@@ -20,6 +20,11 @@ export interface UnpackService {
    * view of the memory behind it, afterwards.
    */
   unpack(packed: Buffer, job: UnpackJob): Promise<Buffer>;
+  /**
+   * The same, handed to `take`, for no longer than that call lasts: where many small blocks are unpacked no memory is made
+   * for each. `packed` must stay as it is until then; it is taken over when it is memory of its own.
+   */
+  unpackTo(packed: Buffer, job: UnpackJob, take: (plain: Buffer) => void): Promise<void>;
   /** Unpacks a block of an xz file from its start on, in steps. */
   openXzBlock(setup: XzBlockSetup): XzBlockSteps;
 }
@@ -55,6 +60,10 @@ export const unpackHere: UnpackService = {
     const { decode } = await import('./unpack-decoders.ts');
     await turn();
     return decode(packed, job);
+  },
+
+  async unpackTo(packed, job, take) {
+    take(await unpackHere.unpack(packed, job));
   },
 
   openXzBlock(setup) {

@@ -3,16 +3,15 @@
  *
  *   readOpaque -> entries of the range, and of the next clusters when reading goes on where it ended
  *              -> those not in the cache and not under way: neighbours in the file are read as one
- *              -> each decompressed on the thread pool, several at a time -> cache -> copied out
+ *              -> each decompressed by the service that the image has, on threads -> cache -> copied out
  */
 import type { CacheCounters } from '../../../src/block/cache-counters.ts';
 import { BlockError } from '../../../src/block/errors.ts';
+import type { UnpackJob } from '../../../src/util/unpack-service.ts';
 import { CompressedPlace } from './compressed-place.ts';
-import { inflateCluster, unzstdCluster } from './decompress.ts';
-import type { Decompress } from './decompress.ts';
 import { DecompressedCache } from './decompressed-cache.ts';
-import { freeMemory } from './free-memory.ts';
 import type { Image } from './image.ts';
+import { PackedBuffers } from './packed-buffers.ts';
 import { Kind, L2Entry } from './l2-entry.ts';
 import type { L2Cache } from './l2-cache.ts';
 
@@ -34,7 +33,8 @@ export class CompressedReader {
   private readonly entry: L2Entry;
   private readonly place = new CompressedPlace();
   private readonly cache: DecompressedCache;
-  private readonly decompress: Decompress;
+  private readonly job: UnpackJob;
+  private readonly packed = new PackedBuffers(MERGED_READ_MAX);
   private readonly running = new Map<number, Unpacking>();
   private readonly readAhead: number;
   private expected = -1;
@@ -47,12 +47,15 @@ export class CompressedReader {
     this.size = size;
     this.entry = new L2Entry(image);
     this.readAhead = Math.max(1, Math.floor(READ_AHEAD_BYTES / clusterSize));
-    this.cache = new DecompressedCache(Math.max(4 + this.readAhead, Math.floor(CACHE_BYTES / clusterSize)));
-    this.decompress = image.header.fields.compression_type === 1 ? unzstdCluster : inflateCluster;
+    const capacity = Math.max(4 + this.readAhead, Math.floor(CACHE_BYTES / clusterSize));
+    this.cache = new DecompressedCache(capacity, clusterSize);
+    // Specification: compression type 0 is deflate without a header, 1 Zstandard.
+    const packing = image.header.fields.compression_type === 1 ? 'zstd' : 'deflate';
+    this.job = { packing, size: clusterSize };
   }
 
   caches(): CacheCounters {
-    return this.cache.counters(this.image.geometry.clusterSize);
+    return this.cache.counters();
   }
 
   /** Contract: MappingDriver.tryReadOpaque. */
@@ -182,22 +185,30 @@ export class CompressedReader {
     });
     void Promise.allSettled(unpacked)
       .then(() => stored)
-      .then(freeMemory, () => undefined);
+      .then(
+        (bytes) => {
+          this.packed.give(bytes);
+        },
+        () => undefined,
+      );
   }
 
   private async readGroup(group: readonly Stored[]): Promise<Buffer> {
     const base = group[0]?.offset ?? 0;
     const end = Math.max(...group.map(({ offset, length }) => offset + length));
-    const bytes = Buffer.allocUnsafe(end - base);
+    const bytes = this.packed.take(end - base);
     if (!this.image.file.tryRead(bytes, 0, bytes.length, base)) await this.image.file.read(bytes, base);
     return bytes;
   }
 
   private async unpack(stored: Buffer, offset: number, takers: readonly Take[]): Promise<void> {
     try {
-      const content = await this.decompress(stored, this.image.geometry.clusterSize);
-      for (const take of takers) take(content);
-      if (this.running.get(offset)?.takers === takers) this.cache.set(offset, content);
+      await this.image.unpacker.unpackTo(stored, this.job, (content) => {
+        for (const take of takers) take(content);
+        if (this.running.get(offset)?.takers === takers) this.cache.set(offset, content);
+        // Whoever comes now finds it in the cache.
+        this.ended(offset, takers);
+      });
     } catch (error) {
       const what = error instanceof Error ? error.message : String(error);
       const text = `Cannot read image "${this.image.subject}": the compressed cluster at ${offset} is damaged: ${what}`;

@@ -1,19 +1,21 @@
 import type { CacheCounters } from '../../../src/block/cache-counters.ts';
-import { freeMemory } from './free-memory.ts';
 
 /**
- * Decompressed clusters by their place in the file; the least recently used go first, and their memory with them. So
- * nobody keeps a buffer from here across an await.
+ * Decompressed clusters by their place in the file; the least recently used go first, and their memory is used again: making
+ * a buffer for each costs the kernel more than filling it. So nobody keeps a buffer from here across an await.
  */
 export class DecompressedCache {
   private readonly clusters = new Map<number, Buffer>();
+  private readonly spare: Buffer[] = [];
   private readonly capacity: number;
+  private readonly clusterSize: number;
   private hits = 0;
   private misses = 0;
 
   /** @param capacity clusters */
-  constructor(capacity: number) {
+  constructor(capacity: number, clusterSize: number) {
     this.capacity = capacity;
+    this.clusterSize = clusterSize;
   }
 
   get(place: number): Buffer | undefined {
@@ -25,8 +27,8 @@ export class DecompressedCache {
     return bytes;
   }
 
-  counters(clusterSize: number): CacheCounters {
-    const { hits, misses, clusters, capacity } = this;
+  counters(): CacheCounters {
+    const { hits, misses, clusters, capacity, clusterSize } = this;
     return {
       name: 'decompressed',
       hits,
@@ -44,16 +46,19 @@ export class DecompressedCache {
     const dead = this.clusters.get(place);
     if (dead === undefined) return;
     this.clusters.delete(place);
-    freeMemory(dead);
+    this.spare.push(dead);
   }
 
-  set(place: number, bytes: Buffer): void {
+  /** Copies the content of a cluster. */
+  set(place: number, content: Buffer): void {
     this.misses += 1;
-    this.clusters.set(place, bytes);
-    for (const [oldest, dead] of this.clusters) {
-      if (this.clusters.size <= this.capacity) break;
-      this.clusters.delete(oldest);
-      freeMemory(dead);
+    this.delete(place);
+    for (const oldest of this.clusters.keys()) {
+      if (this.clusters.size < this.capacity) break;
+      this.delete(oldest);
     }
+    const room = this.spare.pop() ?? Buffer.allocUnsafeSlow(this.clusterSize);
+    content.copy(room);
+    this.clusters.set(place, room);
   }
 }

@@ -2,6 +2,8 @@ import debug from 'debug';
 import type { Child } from '../../../src/block/child.ts';
 import type { DataCodec } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
+import { unpackHere } from '../../../src/util/unpack-service.ts';
+import type { UnpackService } from '../../../src/util/unpack-service.ts';
 import { Autoclear, AUTOCLEAR_KEPT, Compatible, Incompatible } from './features.ts';
 import type { BitmapList } from './bitmap/list.ts';
 import type { ExtensionArea } from './extension-area.ts';
@@ -27,6 +29,8 @@ export interface ImageParts {
   /** What guest data goes through on its way to and from its place: encryption. */
   readonly codec?: DataCodec | undefined;
   readonly hasBacking: () => boolean;
+  /** What unpacks compressed clusters; on this thread when left out. */
+  readonly unpacker?: UnpackService;
   /** Told once, when damage is found. */
   readonly onCorrupt?: ((what: string) => void) | undefined;
 }
@@ -42,6 +46,7 @@ export class Image {
   readonly geometry: Geometry;
   readonly writable: boolean;
   readonly codec: DataCodec | undefined;
+  readonly unpacker: UnpackService;
   readonly need = new Need();
   /** Whether anything lies below: an unallocated cluster is then not the same as zeroes. */
   readonly hasBacking: () => boolean;
@@ -66,6 +71,7 @@ export class Image {
     this.geometry = parts.geometry;
     this.writable = parts.writable;
     this.codec = parts.codec;
+    this.unpacker = parts.unpacker ?? unpackHere;
     this.hasBacking = parts.hasBacking;
     this.onCorrupt = parts.onCorrupt;
     this.size = parts.header.fields.size;

@@ -3,6 +3,7 @@ import type { MappingDriver, OpenContext } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { Role } from '../../../src/block/permissions.ts';
 import type { CommonOptions } from '../../../src/block/schema.ts';
+import type { UnpackService } from '../../../src/util/unpack-service.ts';
 import type { BitmapList } from './bitmap/list.ts';
 import { describeBitmaps, openBitmaps } from './bitmap/open.ts';
 import { buildReader, buildWriter } from './build.ts';
@@ -64,6 +65,7 @@ export async function openQcow2(context: OpenContext<Qcow2Options>): Promise<Map
     area,
     bitmaps: await openBitmaps(context, { file, header, extensions: head.extensions }, writable),
     encryption,
+    unpacker: context.unpacker,
     onCorrupt: (what: string) => {
       const about = { device: '', 'node-name': context.nodeName, msg: what, fatal: writable };
       context.event('BLOCK_IMAGE_CORRUPTED', about);
@@ -91,6 +93,7 @@ interface Assembly {
   readonly area: ExtensionArea;
   readonly bitmaps: BitmapList;
   readonly encryption: Encryption | undefined;
+  readonly unpacker: UnpackService;
   readonly onCorrupt: (what: string) => void;
 }
 
@@ -115,6 +118,7 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
     geometry,
     writable: writable && options.snapshot === undefined,
     codec: encryption?.codec,
+    unpacker: assembly.unpacker,
     hasBacking: () => file.parent.parentNode?.cow !== undefined,
     onCorrupt: assembly.onCorrupt,
   });
