@@ -60,7 +60,7 @@ const SIZE = 6 * MIB;
 const both = (t: ExecutionContext): Graph => graphWith(t, parallelsDriver, parallelsFolderDriver);
 
 async function filled(graph: Graph, path: string, disk: Buffer, at = 0): Promise<void> {
-  await createImage(graph, parallelsDriver, path, { size: SIZE, options: { 'cluster-size': 65536 } });
+  await createImage(graph, parallelsDriver, path, { size: SIZE, options: { cluster_size: 65536 } });
   const child = await holdImage(graph, path, 'parallels', false);
   await child.write(disk, at);
   await release(graph, child);
@@ -78,7 +78,7 @@ for (const rootType of ['Compressed', 'Plain'] as const) {
     else await filled(graph, join(folder, 'root.hds'), model.bytes);
     await createImage(graph, parallelsDriver, join(folder, 'top.hds'), {
       size: SIZE,
-      options: { 'cluster-size': 65536 },
+      options: { cluster_size: 65536 },
     });
     await filled(graph, join(folder, 'middle.hds'), overlay, MIB);
     model.write(overlay, MIB);
@@ -154,7 +154,7 @@ test('parallels-hdd: a folder created here is written and read again', async (t)
   await writeFile(path, '');
   const file = await hold(graph, { driver: 'file', filename: path });
   await parallelsFolderDriver.create?.({
-    options: { 'cluster-size': 65536 },
+    options: { cluster_size: 65536 },
     size: SIZE,
     file,
     subject: path,

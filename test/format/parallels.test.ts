@@ -73,7 +73,7 @@ for (const [title, options] of [
 
 for (const [title, options] of [
   ['1 MiB clusters', {}],
-  ['63 sectors a cluster', { 'cluster-size': 63 * 512 }],
+  ['63 sectors a cluster', { cluster_size: 63 * 512 }],
 ] as const) {
   test(`parallels: an image created and written here is what qemu-img reads, and clean: ${title}`, async (t) => {
     if (!canRun(t, 'qemu-img')) return;

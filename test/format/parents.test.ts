@@ -11,6 +11,7 @@ import { Graph } from '../../src/block/graph.ts';
 import { createImage as create } from '../../src/cli/create-image.ts';
 import { siblings } from '../../src/sys/folders.ts';
 import { realPath } from '../../src/sys/paths.ts';
+import { blockfuse } from '../helpers/program.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { createImage, hold, holdImage, MIB, release } from './small-image.ts';
 
@@ -72,6 +73,18 @@ async function seesItsParent(t: ExecutionContext, { graph }: Looks, top: string)
   await release(graph, child);
   return found;
 }
+
+test('an overlay is created by the same words for every format that has them', async (t) => {
+  const looks = looking(t);
+  const folder = await tempDir(t);
+  for (const format of ['qcow2', 'qcow', 'qed', 'vdi', 'vpc', 'vhdx', 'vmdk']) {
+    const base = join(folder, `base.${format}`);
+    const top = join(folder, `top.${format}`);
+    await makeBase(looks.graph, format, base);
+    await blockfuse(['create', '-f', format, '-b', `base.${format}`, '-F', format, top]);
+    t.is(await seesItsParent(t, looks, top), base);
+  }
+});
 
 for (const kind of KINDS) {
   const { format, ending, named } = kind;

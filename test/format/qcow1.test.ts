@@ -87,7 +87,7 @@ test('qcow: compressed clusters are overwritten, backing files seen through', as
   const top = join(folder, 'top.qcow');
   await convert(raw, base, '-c');
   const graph = graphWith(t, qcowDriver);
-  await createImage(graph, qcowDriver, top, { size: SIZE, options: { 'backing-file': 'base.qcow' } });
+  await createImage(graph, qcowDriver, top, { size: SIZE, options: { backing_file: 'base.qcow' } });
   const random = new Random(seed(12));
   for (const path of [top, base]) {
     const own = path === top ? model.clone() : model;
@@ -128,7 +128,7 @@ test('qcow: an encrypted overlay grows over an encrypted backing file, as qemu-i
   await run('qemu-img', ['convert', ...secret, '-O', 'qcow', '-o', encrypt, raw, base]);
   const graph = graphWith(t, qcowDriver);
   graph.secrets.add('s', Buffer.from('geheim'));
-  const options = { 'backing-file': 'base.qcow', 'encrypt.format': 'aes', 'encrypt.key-secret': 's' };
+  const options = { backing_file: 'base.qcow', 'encrypt.format': 'aes', 'encrypt.key-secret': 's' };
   await createImage(graph, qcowDriver, top, { size: SIZE, options });
   const key = { encrypt: { 'key-secret': 's' } };
   const child = await hold(graph, {

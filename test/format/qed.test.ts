@@ -43,8 +43,8 @@ for (const [title, options] of [
 
 for (const [title, options] of [
   ['64 KiB clusters', {}],
-  ['4 KiB clusters, small tables', { 'cluster-size': 4096, 'table-size': 2 }],
-  ['1 MiB clusters', { 'cluster-size': MIB, 'table-size': 2 }],
+  ['4 KiB clusters, small tables', { cluster_size: 4096, table_size: 2 }],
+  ['1 MiB clusters', { cluster_size: MIB, table_size: 2 }],
 ] as const) {
   test(`qed: an image created and written here is what qemu-img reads, and clean: ${title}`, async (t) => {
     if (!canRun(t, 'qemu-img')) return;
@@ -84,7 +84,7 @@ test('qed: a backing file is seen through, zeroed clusters are not', async (t) =
   const graph = graphWith(t, qedDriver);
   await createImage(graph, qedDriver, path, {
     size: SIZE,
-    options: { 'backing-file': 'base.raw', 'backing-fmt': 'raw' },
+    options: { backing_file: 'base.raw', backing_fmt: 'raw' },
   });
   const random = new Random(seed(22));
   const child = await holdImage(graph, path, 'qed', false);

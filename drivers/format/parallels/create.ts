@@ -9,7 +9,7 @@ const SECTORS_PER_TRACK = 32;
 const BAT_MAX = 64 * 1024 * 1024;
 
 export const CREATE_OPTIONS = {
-  'cluster-size': optional(size('Bytes of a cluster, a multiple of 512'), 1024 * 1024),
+  cluster_size: optional(size('Bytes of a cluster, a multiple of 512'), 1024 * 1024),
 };
 
 /** Writes the header and an empty BAT; clusters begin on the grid of the file. */
@@ -17,12 +17,12 @@ export async function createParallels(
   context: CreateContext<Readonly<Record<string, unknown>>>,
 ): Promise<void> {
   const { file, size: bytes, subject, options } = context;
-  const cluster = Number(options['cluster-size'] ?? 1024 * 1024);
+  const cluster = Number(options['cluster_size'] ?? 1024 * 1024);
   const refuse = (is: string, wanted: string): never => {
     throw new BlockError('EINVAL', `Cannot create "${subject}": ${is}, ${wanted}`);
   };
   if (cluster < SECTOR || cluster % SECTOR !== 0 || cluster > 2 ** 30) {
-    refuse(`cluster-size is ${cluster}`, 'must be a multiple of 512 up to 1G');
+    refuse(`cluster_size is ${cluster}`, 'must be a multiple of 512 up to 1G');
   }
   const entries = Math.ceil(bytes / cluster);
   if (bytes % SECTOR !== 0 || entries * 4 > BAT_MAX) {

@@ -11,7 +11,7 @@ export async function createFolder(context: CreateContext<Readonly<Record<string
   const folder = subject.split('/').at(-2) ?? '';
   const image = `${folder.endsWith('.hdd') ? folder : 'disk.hdd'}.0.${TOP_GUID}.hds`;
   await createParallels({ ...context, file: await context.createFile(image) });
-  const cluster = Number(options['cluster-size'] ?? CLUSTER) / SECTOR;
+  const cluster = Number(options['cluster_size'] ?? CLUSTER) / SECTOR;
   await file.write(Buffer.from(describe(size / SECTOR, cluster, image)), 0);
   await file.flush();
 }

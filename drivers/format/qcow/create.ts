@@ -9,20 +9,21 @@ import { encodeHeader, HEADER_LENGTH, l1EntriesFor, MAGIC } from './header.ts';
 const L1_MAX_BYTES = 64 * 1024 * 1024;
 
 export const CREATE_OPTIONS = {
-  'backing-file': optional(text('Name of the backing file, as the image is to hold it')),
+  backing_file: optional(text('Name of the backing file, as the image is to hold it')),
+  backing_fmt: optional(text('Format of the backing file; the image has no place for it')),
   ...ENCRYPT_OPTIONS,
 };
 
 /** Writes header, backing file name and an empty L1 table. Clusters are 4 KiB, 512 bytes over a backing file, as QEMU has it. */
 export async function createQcow(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void> {
   const { file, size, subject, options } = context;
-  const given = options['backing-file'];
+  const given = options['backing_file'];
   const encrypt = options['encrypt.format'];
   const name = typeof given === 'string' ? Buffer.from(given) : Buffer.alloc(0);
   if (name.length > 1023) {
     throw new BlockError(
       'EINVAL',
-      `Cannot create "${subject}": backing-file has ${name.length} bytes, must be at most 1023`,
+      `Cannot create "${subject}": backing_file has ${name.length} bytes, must be at most 1023`,
     );
   }
   const clusterBits = name.length > 0 ? 9 : 12;

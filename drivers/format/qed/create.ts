@@ -1,22 +1,22 @@
 import type { CreateContext } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
-import { choice, integer, optional, size, text } from '../../../src/block/schema.ts';
+import { integer, optional, size, text } from '../../../src/block/schema.ts';
 import { isPowerOfTwo } from '../../../src/util/sizes.ts';
 import type { Header } from './header.ts';
 import { encodeHeader, Feature, HEADER_LENGTH, MAGIC, maxImageSize } from './header.ts';
 
 export const CREATE_OPTIONS = {
-  'backing-file': optional(text('Name of the backing file, as the image is to hold it')),
-  'backing-fmt': optional(choice(['raw'], 'Format of the backing file; probed when left out')),
-  'cluster-size': optional(size('Bytes of a cluster, a power of two from 4k to 64M'), 65536),
+  backing_file: optional(text('Name of the backing file, as the image is to hold it')),
+  backing_fmt: optional(text('Format of the backing file; the image can only say that it is raw')),
+  cluster_size: optional(size('Bytes of a cluster, a power of two from 4k to 64M'), 65536),
   /** The specification allows 1 as well; QEMU refuses to open such an image. */
-  'table-size': optional(integer('Clusters of a table: 2, 4, 8 or 16', 2, 16), 4),
+  table_size: optional(integer('Clusters of a table: 2, 4, 8 or 16', 2, 16), 4),
 };
 
 /** Writes the header, the backing file name behind it and an empty L1 table. */
 export async function createQed(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void> {
   const { file, subject, options } = context;
-  const given = options['backing-file'];
+  const given = options['backing_file'];
   const name = Buffer.from(typeof given === 'string' ? given : '');
   const header = headerFor(context, name.length);
   check(header, name.length, subject);
@@ -29,12 +29,12 @@ function headerFor(
   { size, options }: CreateContext<Readonly<Record<string, unknown>>>,
   nameLength: number,
 ): Header {
-  const cluster = Number(options['cluster-size'] ?? 65536);
-  const isRaw = options['backing-fmt'] === 'raw' ? Feature.backingIsRaw : 0n;
+  const cluster = Number(options['cluster_size'] ?? 65536);
+  const isRaw = options['backing_fmt'] === 'raw' ? Feature.backingIsRaw : 0n;
   return {
     magic: MAGIC,
     cluster_size: cluster,
-    table_size: Number(options['table-size'] ?? 4),
+    table_size: Number(options['table_size'] ?? 4),
     header_size: 1,
     features: nameLength > 0 ? Feature.backingFile | isRaw : 0n,
     compat_features: 0n,
@@ -52,12 +52,12 @@ function check(header: Header, nameLength: number, subject: string): void {
   };
   const { cluster_size: cluster, table_size: table, image_size: size } = header;
   if (!isPowerOfTwo(cluster) || cluster < 2 ** 12 || cluster > 2 ** 26) {
-    refuse(`cluster-size is ${cluster}`, 'must be a power of two from 4096 to 67108864');
+    refuse(`cluster_size is ${cluster}`, 'must be a power of two from 4096 to 67108864');
   }
   if (!isPowerOfTwo(table) || table < 2 || table > 16)
-    refuse(`table-size is ${table}`, 'must be 2, 4, 8 or 16');
+    refuse(`table_size is ${table}`, 'must be 2, 4, 8 or 16');
   if (size % 512 !== 0 || size > maxImageSize(header)) {
     refuse(`size is ${size}`, `must be a multiple of 512 up to ${maxImageSize(header)}`);
   }
-  if (nameLength > 1023) refuse(`backing-file has ${nameLength} bytes`, 'must be at most 1023');
+  if (nameLength > 1023) refuse(`backing_file has ${nameLength} bytes`, 'must be at most 1023');
 }
