@@ -7,6 +7,7 @@ import type { Child } from '../../src/block/child.ts';
 import { BlockStatus } from '../../src/block/extent.ts';
 import { Graph } from '../../src/block/graph.ts';
 import { ALL_PERMISSIONS, Permission } from '../../src/block/permissions.ts';
+import { siblings } from '../../src/sys/folders.ts';
 import { exercise, verify } from '../helpers/exercise.ts';
 import { childDisk } from '../helpers/graph.ts';
 import { difference, ModelDisk } from '../helpers/model-disk.ts';
@@ -54,7 +55,7 @@ async function make(t: ExecutionContext, subject: Subject): Promise<Made | undef
 
 /** Opens the image in a graph of its own; for a subject without a file its content is written first. */
 async function open(t: ExecutionContext, made: Made, extra: Record<string, unknown> = {}) {
-  const graph = new Graph({ drivers: DRIVERS });
+  const graph = new Graph({ drivers: DRIVERS, siblings });
   t.teardown(() => graph.close());
   const readOnly = extra['read-only'] === true || !isWritable(made.subject);
   const options = { discard: 'unmap', ...made.image.options, 'read-only': readOnly, ...extra };
@@ -173,7 +174,7 @@ forAll('is known by its content', async (t, made) => {
   const { subject, image, model } = made;
   t.pass();
   if (subject.can.probe === false || image.path === undefined) return;
-  const graph = new Graph({ drivers: DRIVERS });
+  const graph = new Graph({ drivers: DRIVERS, siblings });
   t.teardown(() => graph.close());
   const node = await graph.openImage(image.path, undefined, { 'read-only': true });
   t.is(node.driver.name, subject.driver);

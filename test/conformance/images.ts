@@ -1,5 +1,7 @@
 import { convertedImage, SPLIT_DISK } from './other-tools.ts';
+import { PARALLELS_FOLDER, PARALLELS_VERSION_1 } from './parallels.ts';
 import { nbdExport } from './nbd-export.ts';
+import { OVERLAYS } from './overlays.ts';
 import { flatFile, qemuImage } from './subject.ts';
 import type { Subject } from './subject.ts';
 import { webFile } from './web-file.ts';
@@ -165,6 +167,9 @@ export const SUBJECTS: readonly Subject[] = [
     tool: 'create_compressed_fs',
     args: (flat, path) => ['-q', '-B', '65536', flat, path],
   }),
+  ...OVERLAYS,
+  PARALLELS_VERSION_1,
+  PARALLELS_FOLDER,
   SPLIT_DISK,
   convertedImage({
     name: 'gzip',

@@ -168,6 +168,11 @@ test('parallels-hdd: a folder created here is written and read again', async (t)
   const child = await holdImage(other, path, undefined, false);
   const disk = mixedDisk(4, SIZE);
   await child.write(disk, 0);
+  await t.throwsAsync(child.resize(SIZE * 2), {
+    code: 'ENOTSUP',
+    message:
+      /DiskDescriptor\.xml" to \d+ bytes: .* stands in its descriptor and in each of its images; convert it/,
+  });
   await release(other, child);
   t.is(difference(await readAll(await holdImage(other, path)), disk), undefined);
 });

@@ -90,6 +90,15 @@ export class ParallelsFolder implements MappingDriver {
     await Promise.all(this.storages.flatMap(({ images }) => images.slice(0, 1)).map((top) => top.flush()));
   }
 
+  /** Descriptor and images would have to change together, and no order of writes makes that safe. */
+  resize(size: number): Promise<void> {
+    const why = 'the size of a .hdd folder stands in its descriptor and in each of its images';
+    const wanted = 'convert it into an image of format "parallels", and resize that';
+    return Promise.reject(
+      new BlockError('ENOTSUP', `Cannot resize "${this.subject}" to ${size} bytes: ${why}; ${wanted}`),
+    );
+  }
+
   close(): Promise<void> {
     return Promise.resolve();
   }
