@@ -2,7 +2,7 @@ import type { CheckOptions, CheckResult, OpenDriver } from '../../../src/block/d
 import { Entry } from './header.ts';
 import { VdiImage } from './image.ts';
 
-/** Compares the block map with the header and the file. Repairs nothing: opening for writing and closing settles places. */
+/** Compares the block map with the header and the file. Repairs what a crash leaves: places that are counted but not used. */
 export async function checkImage(open: OpenDriver, options: CheckOptions): Promise<CheckResult> {
   if (!(open instanceof VdiImage)) throw new TypeError('not an open VDI image');
   const { map, header, file } = open;
@@ -10,6 +10,7 @@ export async function checkImage(open: OpenDriver, options: CheckOptions): Promi
   const seen = new Set<number>();
   let fragmented = 0;
   let last = -1;
+  let end = 0;
   const step = header.block_size + header.block_extra;
   const inFile = Math.ceil((file.size - header.offset_data) / step);
   for (let block = 0; block < map.blocks; block += 1) {
@@ -19,19 +20,24 @@ export async function checkImage(open: OpenDriver, options: CheckOptions): Promi
     else if (entry >= inFile)
       messages.push(`block ${block} is at place ${entry}, the file ends at ${inFile}`);
     seen.add(entry);
+    end = Math.max(end, entry + 1);
     if (last >= 0 && entry !== last + 1) fragmented += 1;
     last = entry;
     if (block % 65536 === 0) options.progress?.(block, map.blocks);
   }
-  if (seen.size !== header.blocks_allocated) {
-    messages.push(`blocks_allocated is ${header.blocks_allocated}, the block map uses ${seen.size}`);
-  }
+  const { blocks_allocated: counted } = header;
+  if (counted < end) messages.push(`blocks_allocated is ${counted}, place ${end - 1} is in use`);
+  const corruptions = messages.length;
+  const leaks = Math.max(0, counted - seen.size);
+  if (leaks > 0) messages.push(`blocks_allocated is ${counted}, the block map uses ${seen.size}`);
+  const repairs = leaks > 0 && options.repair !== 'none';
+  if (repairs) await open.finish();
   return {
-    corruptions: messages.length,
-    leaks: 0,
+    corruptions,
+    leaks: repairs ? 0 : leaks,
     checkErrors: 0,
     corruptionsFixed: 0,
-    leaksFixed: 0,
+    leaksFixed: repairs ? leaks : 0,
     imageEndOffset: header.offset_data + header.blocks_allocated * step,
     totalClusters: map.blocks,
     allocatedClusters: seen.size,

@@ -26,9 +26,7 @@ async function open(context: OpenContext<unknown>): Promise<MappingDriver> {
     ? undefined
     : await readUsage(new BlockMap(file, header, subject), header, { size: file.size, subject });
   if (header.image_type !== ImageType.fixed) return new SparseVdiImage(file, header, subject, usage);
-  const image = new VdiImage(file, header, subject, usage);
-  if (!common.readOnly) await image.begin();
-  return image;
+  return new VdiImage(file, header, subject, usage);
 }
 
 export const vdiDriver = defineDriver({

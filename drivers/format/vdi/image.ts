@@ -34,7 +34,15 @@ import {
 } from './header.ts';
 import type { VdiFieldName, VdiHeader } from './header.ts';
 import { describe } from './info.ts';
-import { copyBytes, copyPlaces, placesFrom, planGrowth, refuseSize, writeMap } from './resize.ts';
+import {
+  clearBehind,
+  copyBytes,
+  copyPlaces,
+  placesFrom,
+  planGrowth,
+  refuseSize,
+  writeMap,
+} from './resize.ts';
 import type { Growth } from './resize.ts';
 import { gaps, readUsage } from './usage.ts';
 import type { Usage } from './usage.ts';
@@ -56,6 +64,8 @@ export class VdiImage implements MappingDriver {
   /** From here on the file was never used. */
   private freshFrom: number;
   private begun = false;
+  /** Places and the count of them are not as others expect them: a crash left them so. */
+  private unsettled = false;
   private wantsBegin = false;
   private wantsFlush = false;
   private failure: unknown = undefined;
@@ -167,8 +177,8 @@ export class VdiImage implements MappingDriver {
     return Promise.resolve(describe(this.header, this.begun ? this.places.end : undefined));
   }
 
-  /** Makes the image ready to be written to; also at open, where nothing would ask for a place (fixed images). */
-  async begin(): Promise<void> {
+  /** Before the first change of content. */
+  private async begin(): Promise<void> {
     if (this.begun) return;
     this.header.uuid_modification = randomUUID();
     await this.writeFields('uuid_modification');
@@ -178,16 +188,18 @@ export class VdiImage implements MappingDriver {
   private allowWriting(usage: Usage): void {
     this.places.reset(usage.end);
     for (const place of gaps(usage)) this.places.release(place);
+    this.unsettled = usage.count !== this.header.blocks_allocated || usage.count !== usage.end;
     this.freshFrom = this.file.size;
     this.writable = true;
   }
 
   /** Everything written back, no place left over: nothing more is written until the next change. */
-  private finish(): Promise<void> {
+  finish(): Promise<void> {
     return this.serial.run(async () => {
       await this.writeBack();
-      if (this.begun) await this.settle();
+      if (this.begun || this.unsettled) await this.settle();
       this.begun = false;
+      this.unsettled = false;
     });
   }
 
@@ -200,7 +212,8 @@ export class VdiImage implements MappingDriver {
     const { file, header, map, subject } = this;
     const step = header.block_size + header.block_extra;
     const next = { ...header, disk_size: size, blocks_in_image: blocks };
-    await this.clearBehind(this.size);
+    const offsetOf = (place: number): number => this.placeOffset(place);
+    await clearBehind(file, map, { end: this.size, unit: header.block_size, offsetOf });
     if (given > 0) {
       await this.giveUpPlaces(given);
       next.offset_bmap = header.offset_data;
@@ -237,18 +250,6 @@ export class VdiImage implements MappingDriver {
       map.set(block, place);
     }
     await this.writeBack();
-  }
-
-  /** The last block behind the end of the disk, and blocks that the map has though the disk ends in front of them. */
-  private async clearBehind(end: number): Promise<void> {
-    const { block_size: unit } = this.header;
-    const last = Math.floor(end / unit);
-    for (let block = last; block < this.map.blocks; block += 1) {
-      let entry = this.map.entry(block);
-      for (; entry === undefined; entry = this.map.entry(block)) await this.map.pages.load();
-      const from = block === last ? end % unit : 0;
-      if (entry < Entry.zero) await this.file.writeZeroes(this.placeOffset(entry) + from, unit - from);
-    }
   }
 
   /** False, with the wish noted, before the first change. */
@@ -297,7 +298,7 @@ export class VdiImage implements MappingDriver {
   protected async writeBack(): Promise<void> {
     if (this.failure !== undefined) throw this.failure;
     const changes = this.map.pages.takeChanges();
-    const released = this.begun ? this.places.takeReleased() : [];
+    const released = this.begun || this.unsettled ? this.places.takeReleased() : [];
     try {
       if (changes.length > 0) await this.growTo(this.places.end);
       await this.file.flush();

@@ -94,6 +94,20 @@ export async function writeMap(
   }
 }
 
+/** The last block behind `end` of the disk, and blocks that the map has though the disk ends in front of them. */
+export async function clearBehind(
+  file: Child,
+  map: BlockMap,
+  disk: { end: number; unit: number; offsetOf: (place: number) => number },
+): Promise<void> {
+  const last = Math.floor(disk.end / disk.unit);
+  for (let block = last; block < map.blocks; block += 1) {
+    const entry = await entryOf(map, block);
+    const from = block === last ? disk.end % disk.unit : 0;
+    if (entry < Entry.zero) await file.writeZeroes(disk.offsetOf(entry) + from, disk.unit - from);
+  }
+}
+
 async function entryOf(map: BlockMap, block: number): Promise<number> {
   for (;;) {
     const entry = map.entry(block);
