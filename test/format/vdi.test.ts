@@ -1,4 +1,4 @@
-import { open, readFile, stat, writeFile } from 'node:fs/promises';
+import { open, readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
@@ -6,6 +6,7 @@ import { encodeField } from '../../drivers/format/vdi/header.ts';
 import { vdiDriver } from '../../drivers/format/vdi/driver.ts';
 import { BlockError } from '../../src/block/errors.ts';
 import { Graph } from '../../src/block/graph.ts';
+import { createImage as createFile } from '../../src/cli/create-image.ts';
 import { siblings } from '../../src/sys/folders.ts';
 import { fileDriver } from '../../drivers/protocol/file.ts';
 import { rawDriver } from '../../drivers/format/raw.ts';
@@ -288,7 +289,11 @@ test('vdi: a place that a crash left counted but unused is settled by a check, a
     const before = await inspect(graph, path);
     const again = await hold(graph, forWriting(path));
     const found = await vdiDriver.check?.(again.node.impl, { repair });
-    t.like(found, { corruptions: 0, leaks: repair === 'none' ? 3 : 0, leaksFixed: repair === 'none' ? 0 : 3 });
+    t.like(found, {
+      corruptions: 0,
+      leaks: repair === 'none' ? 3 : 0,
+      leaksFixed: repair === 'none' ? 0 : 3,
+    });
     await release(graph, again);
     await judge(t, path, wanted);
     t.is((await inspect(graph, path))['modification-uuid'], before['modification-uuid']);
@@ -321,3 +326,17 @@ async function inspect(graph: Graph, path: string): Promise<Readonly<Record<stri
   await release(graph, child);
   return info?.formatSpecific ?? {};
 }
+
+test('vdi: a size that can not be written later is refused, and leaves no file', async (t) => {
+  const folder = await tempDir(t);
+  const graph = graphOf(t);
+  const filename = join(folder, 'a.vdi');
+  const size = 65 * 2 ** 40;
+  await t.throwsAsync(createFile(graph, { filename, format: 'vdi', size, options: {} }), {
+    code: 'EFBIG',
+    message: /must be at most 70368744177664 with block_size=1048576/,
+  });
+  t.deepEqual(await readdir(folder), []);
+  await createFile(graph, { filename, format: 'vdi', size, options: { block_size: '64M' } });
+  t.is((await holdImage(graph, filename, 'vdi', false)).size, size);
+});

@@ -7,7 +7,7 @@ import { parentGuid } from '../../../src/block/parent-guid.ts';
 import { bool, choice, optional, size, text } from '../../../src/block/schema.ts';
 import { NIL_GUID } from '../../../src/util/guid.ts';
 import { alignUp, isPowerOfTwo } from '../../../src/util/sizes.ts';
-import { encodeHeader, ImageType, SIGNATURE } from './header.ts';
+import { BLOCKS_MAX, encodeHeader, ImageType, SIGNATURE } from './header.ts';
 import type { VdiHeader } from './header.ts';
 
 export const CREATE_OPTIONS = {
@@ -38,10 +38,10 @@ export async function create(context: CreateContext<Options>): Promise<void> {
     );
   }
   const blocks = Math.ceil(bytes / unit);
-  if (blocks > 0x3fffffff) {
+  if (blocks > BLOCKS_MAX) {
     throw new BlockError(
       'EFBIG',
-      `Cannot create "${subject}": size is ${bytes}, must be at most ${0x3fffffff * unit}`,
+      `Cannot create "${subject}": size is ${bytes}, must be at most ${BLOCKS_MAX * unit} with block_size=${unit}`,
     );
   }
   const parent = await parentOf(context, options);

@@ -15,6 +15,9 @@ export const TYPE_NAMES: Readonly<Record<number, string>> = {
   4: 'differencing',
 };
 
+/** A map larger than this (256 MiB) is not searched for free places: such an image is only read, and none is made. */
+export const BLOCKS_MAX = 64 * 1024 * 1024;
+
 /** Whether what the image does not hold is in its parent. */
 export function isOverlay(header: Pick<VdiHeader, 'image_type'>): boolean {
   return header.image_type === ImageType.differencing || header.image_type === ImageType.undo;

@@ -12,11 +12,10 @@ import { BlockError } from '../../../src/block/errors.ts';
 import { requireShrink } from '../../../src/block/refuse.ts';
 import { alignUp } from '../../../src/util/sizes.ts';
 import type { BlockMap } from './block-map.ts';
-import { Entry } from './header.ts';
+import { BLOCKS_MAX, Entry } from './header.ts';
 import type { VdiHeader } from './header.ts';
 
 const PIECE = 1024 * 1024;
-const BLOCKS_MAX = 64 * 1024 * 1024;
 
 export interface Growth {
   readonly blocks: number;

@@ -1,10 +1,8 @@
 import { damaged, refuseImage } from '../../../src/block/refuse.ts';
 import type { BlockMap } from './block-map.ts';
-import { Entry } from './header.ts';
+import { BLOCKS_MAX, Entry } from './header.ts';
 import type { VdiHeader } from './header.ts';
 
-/** A map larger than this (256 MiB) is not searched for free places: such an image is only read. */
-const BLOCKS_MAX = 64 * 1024 * 1024;
 /** Free places remembered; further ones stay unused. */
 const GAPS_MAX = 1024 * 1024;
 
