@@ -49,7 +49,7 @@ test('extents are found from anywhere: by a relative name, in another folder, th
   // Beside the link comes first, as QEMU has it.
   await rawFile(cwd, `${NAME}-flat.vmdk`, Buffer.alloc(SIZE, 7));
   const child = await holdImage(guarded(t), join(cwd, 'link.vmdk'));
-  t.deepEqual(await readAll(child), Buffer.alloc(SIZE, 7));
+  t.is(difference(await readAll(child), Buffer.alloc(SIZE, 7)), undefined);
 });
 
 test('an extent that is gone: the error names it, each place, and the option, and the option works', async (t) => {

@@ -110,6 +110,8 @@ export interface Mutations {
   readonly tables: readonly (readonly [from: number, to: number])[];
   /** Also open for writing. */
   readonly writable: boolean;
+  /** Damages a copy in another way than byte by byte. */
+  readonly damage?: (good: Buffer, random: Random) => Buffer;
 }
 
 /**
@@ -123,7 +125,7 @@ export async function survivesMutations(t: ExecutionContext, graph: Graph, setup
   let refused = 0;
   let slowest = 0;
   for (let round = 0; round < 200; round += 1) {
-    await writeFile(path, mutate(good, random, setup));
+    await writeFile(path, setup.damage?.(good, random) ?? mutate(good, random, setup));
     const readOnly = !setup.writable || random.chance(0.5);
     const started = process.cpuUsage();
     const outcome = await serve(graph, {

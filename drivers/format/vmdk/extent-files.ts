@@ -14,6 +14,8 @@ export class ExtentFiles {
   private readonly plans: readonly ExtentPlan[];
   private readonly written: ReadonlySet<string | undefined>;
   private readonly flat = new Map<string, Child>();
+  /** Whether a file has tables, by its name: then it belongs to one extent, or two would give out its room. */
+  private readonly sparse = new Map<string, boolean>();
 
   constructor(context: OpenContext<object>, plans: readonly ExtentPlan[]) {
     this.context = context;
@@ -42,9 +44,19 @@ export class ExtentFiles {
     });
     if (child === undefined)
       return refuseImage(this.context.subject, `option ${name} is null`, 'an extent has a file');
+    this.claim(name, child, !isFlat(line));
     if (writable && child.node.readOnly) this.lacksWriting = true;
     if (isFlat(line)) this.flat.set(filename, child);
     return child;
+  }
+
+  private claim(name: string, { node }: Child, isSparse: boolean): void {
+    const known = this.sparse.get(node.filename);
+    if (known === true || (known === false && isSparse)) {
+      const is = `${name} is in "${node.filename}", as is another extent`;
+      refuseImage(this.context.subject, is, 'a file with grain tables must be of one extent alone');
+    }
+    if (node.filename !== '') this.sparse.set(node.filename, isSparse);
   }
 }
 
