@@ -93,7 +93,7 @@ async function survives(t: ExecutionContext, subject: Subject): Promise<void> {
     path: await subject.make(folder, graph),
     tables: [],
     writable: subject.writable,
-    damage: subject.damage ?? damagedText,
+    damage: (good, random) => subject.damage?.(good, random) ?? damagedText(good, random),
   });
   t.true((await readFile(outside)).equals(Buffer.alloc(4 * MIB, 9)), 'nothing outside is written');
 }
