@@ -121,6 +121,18 @@ test('parallels: an image that was not closed is marked, and checked when it is 
   const repaired = await readFile(path);
   t.is(repaired.readUInt32LE(44), 0);
   t.is(repaired.readUInt32LE(64 + 5 * 4), 0);
+  t.is(repaired.length, 2 * MIB, 'what was grown ahead is cut off');
+  await writeFile(path, Buffer.concat([repaired, Buffer.alloc(2 * MIB)]));
+  for (const [repair, leaks, leaksFixed] of [
+    ['none', 2, 0],
+    ['leaks', 0, 2],
+  ] as const) {
+    const opened = await holdImage(graph, path, 'parallels', false);
+    const found = await parallelsDriver.check?.(opened.node.impl, { repair });
+    t.like(found, { leaks, leaksFixed, corruptions: 0, imageEndOffset: 2 * MIB });
+    await release(graph, opened);
+  }
+  t.true(repaired.equals(await readFile(path)));
 });
 
 test('parallels: a cluster that two entries name can only be read', async (t) => {

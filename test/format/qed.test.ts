@@ -127,7 +127,26 @@ test('qed: an image that was not closed is marked, checked and repaired when it 
   const { stdout } = await run('qemu-img', ['check', '-f', 'qed', '--output=json', path]).catch(
     (error: unknown) => ({ stdout: String(error) }),
   );
-  t.notRegex(stdout, /corruptions/);
+  t.notRegex(stdout, /corruptions|leaks/);
+});
+
+test('qed: clusters at the end that nothing uses are cut off by a check', async (t) => {
+  const path = join(await tempDir(t), 'a.qed');
+  const graph = graphWith(t, qedDriver);
+  await createImage(graph, qedDriver, path, { size: 64 * MIB });
+  const good = await readFile(path);
+  await writeFile(path, Buffer.concat([good, Buffer.alloc(3 * 65536)]));
+  for (const [repair, leaks, leaksFixed] of [
+    ['none', 3, 0],
+    ['leaks', 0, 3],
+    ['all', 0, 0],
+  ] as const) {
+    const child = await holdImage(graph, path, 'qed', false);
+    const found = await qedDriver.check?.(child.node.impl, { repair });
+    t.like(found, { leaks, leaksFixed, corruptions: 0, imageEndOffset: good.length });
+    await release(graph, child);
+  }
+  t.true(good.equals(await readFile(path)));
 });
 
 test('qed: grows, and the new bytes are zeroes', async (t) => {

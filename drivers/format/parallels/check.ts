@@ -58,7 +58,7 @@ class Check {
       corruptionsFixed: 0,
       leaksFixed: 0,
       shared: 0,
-      imageEndOffset: file.size,
+      imageEndOffset: Math.min(file.size, geometry.dataOffset),
       totalClusters: geometry.batEntries,
       allocatedClusters: 0,
       fragmentedClusters: 0,
@@ -97,6 +97,8 @@ class Check {
       return;
     }
     this.used[byte] = known | bit;
+    const end = Math.min(this.file.size, dataOffset + (number + 1) * clusterSize);
+    this.result.imageEndOffset = Math.max(this.result.imageEndOffset ?? 0, end);
     this.result.allocatedClusters = (this.result.allocatedClusters ?? 0) + 1;
     if (this.last !== 0 && value * entryUnit !== this.last + clusterSize) {
       this.result.fragmentedClusters = (this.result.fragmentedClusters ?? 0) + 1;

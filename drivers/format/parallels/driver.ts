@@ -7,6 +7,7 @@ import type {
 } from '../../../src/block/driver.ts';
 import { defineDriver } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
+import { cutLeakedEnd } from '../../../src/block/leaked-end.ts';
 import { Role } from '../../../src/block/permissions.ts';
 import { refuseImage } from '../../../src/block/refuse.ts';
 import { checkBat } from './check.ts';
@@ -46,9 +47,10 @@ async function prepareForWriting(
     const text = `Cannot open image "${subject}": ${result.shared} clusters are used twice, it can only be opened read-only`;
     throw new BlockError('EIO', text);
   }
+  await cutLeakedEnd(file, result, geometry.clusterSize);
   await file.flush();
   context.warn(
-    `it was not closed cleanly; checked: ${result.corruptionsFixed} entries repaired, ${result.leaks} clusters leaked`,
+    `it was not closed cleanly; checked: ${result.corruptionsFixed} entries repaired, ${result.leaks} clusters leaked, ${result.leaksFixed} cut off`,
   );
 }
 
@@ -57,7 +59,10 @@ async function check(opened: OpenDriver, options: CheckOptions): Promise<CheckRe
   const { file, geometry, subject } = opened.parts;
   const writable = opened.isWritable;
   if (writable) await opened.settle();
-  return checkBat(file, geometry, subject, writable && options.repair === 'all');
+  const result = await checkBat(file, geometry, subject, writable && options.repair === 'all');
+  if (writable && options.repair !== 'none' && result.shared === 0)
+    await cutLeakedEnd(file, result, geometry.clusterSize);
+  return result;
 }
 
 function probe(head: Buffer): number {

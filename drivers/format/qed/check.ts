@@ -71,7 +71,12 @@ class Check {
     this.mark(l1 / cluster, table, 'L1 table');
     await this.eachEntry(l1, 'L1', table, (offset) => this.scanTable(offset));
     let leaked = 0;
-    for (let index = 0; index < this.clusters; index += 1) leaked += this.isUsed(index) ? 0 : 1;
+    let end = 0;
+    for (let index = 0; index < this.clusters; index += 1) {
+      if (this.isUsed(index)) end = index + 1;
+      else leaked += 1;
+    }
+    this.result.imageEndOffset = end * cluster;
     this.result.leaks = leaked;
     if (leaked > 0) this.say(`${leaked} clusters are used by nothing`);
   }

@@ -8,6 +8,7 @@ import type {
 } from '../../../src/block/driver.ts';
 import { defineDriver } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
+import { cutLeakedEnd } from '../../../src/block/leaked-end.ts';
 import { Role } from '../../../src/block/permissions.ts';
 import { checkQed } from './check.ts';
 import { createQed, CREATE_OPTIONS } from './create.ts';
@@ -58,9 +59,10 @@ async function prepareForWriting(context: OpenContext<object>, header: Header): 
       const text = `Cannot open image "${subject}": ${result.shared} clusters are used twice, it can only be opened read-only`;
       throw new BlockError('EIO', text);
     }
+    await cutLeakedEnd(file, result, header.cluster_size);
     await file.flush();
     context.warn(
-      `it was not closed cleanly; checked: ${result.corruptionsFixed} entries repaired, ${result.leaks} clusters leaked`,
+      `it was not closed cleanly; checked: ${result.corruptionsFixed} entries repaired, ${result.leaks} clusters leaked, ${result.leaksFixed} cut off`,
     );
   }
 }
@@ -70,7 +72,10 @@ async function check(opened: OpenDriver, options: CheckOptions): Promise<CheckRe
   const { file, header, subject } = opened.parts;
   const writable = opened.isWritable;
   if (writable) await opened.settle();
-  return checkQed(file, header, subject, writable && options.repair === 'all');
+  const result = await checkQed(file, header, subject, writable && options.repair === 'all');
+  if (writable && options.repair !== 'none' && result.shared === 0)
+    await cutLeakedEnd(file, result, header.cluster_size);
+  return result;
 }
 
 export const qedDriver = defineDriver({
