@@ -1,11 +1,11 @@
 import { BlockError } from './errors.ts';
+import { BitPages } from '../util/bit-pages.ts';
 import { isPowerOfTwo } from '../util/sizes.ts';
 
 const MIN_GRANULARITY = 512;
 const MAX_GRANULARITY = 2 ** 31;
-const MAX_BITS = 2 ** 31;
-/** Bits set in a byte. */
-const ONES = Uint8Array.from({ length: 256 }, (_, byte) => byte.toString(2).replaceAll('0', '').length);
+/** 512 MiB, as QEMU has it. */
+const MAX_BITS = 2 ** 32;
 
 /** A run of bytes that are all dirty, whole granules but for the end of the disk. */
 export interface DirtyRun {
@@ -29,7 +29,7 @@ export class DirtyBitmap {
   user: string | undefined = undefined;
   /** Bytes of the disk. */
   size: number;
-  private bits: Uint8Array;
+  private bits: BitPages;
   private dirty = 0;
 
   constructor(given: {
@@ -52,7 +52,7 @@ export class DirtyBitmap {
     this.bits = newBits(this.size, granularity);
   }
 
-  /** Bytes of memory that one takes. */
+  /** Bytes of an image that one takes; of memory as many at most, where dirty and clean granules lie close together. */
   static bytesFor(size: number, granularity: number): number {
     return Math.ceil(Math.ceil(size / granularity) / 8);
   }
@@ -68,18 +68,14 @@ export class DirtyBitmap {
     return this.has(Math.floor(offset / this.granularity));
   }
 
-  /** Notes a write. Past the end: the disk has grown. Allocates nothing otherwise. */
+  /** Notes a write. Past the end: the disk has grown. Allocates where a part of the disk is noted first. */
   set(offset: number, length: number): void {
     if (length <= 0) return;
     if (offset + length > this.size) this.resize(offset + length);
     const first = Math.floor(offset / this.granularity);
-    const last = Math.floor((offset + length - 1) / this.granularity);
-    for (let index = first; index <= last; index += 1) {
-      if ((index & 7) === 0 && last - index >= 7) {
-        this.setByte(index >>> 3);
-        index += 7;
-      } else this.setBit(index);
-    }
+    const changed = this.bits.set(first, Math.floor((offset + length - 1) / this.granularity) + 1);
+    this.dirty += changed;
+    if (changed > 0) this.revision += 1;
   }
 
   /** Forgets what was written in a range; granules that lie partly outside stay dirty. */
@@ -87,12 +83,7 @@ export class DirtyBitmap {
     const first = Math.ceil(offset / this.granularity);
     const end =
       offset + length >= this.size ? this.granules : Math.floor((offset + length) / this.granularity);
-    for (let index = first; index < end; index += 1) {
-      if (!this.has(index)) continue;
-      const byte = index >>> 3;
-      this.bits[byte] = (this.bits[byte] ?? 0) & ~(1 << (index & 7));
-      this.dirty -= 1;
-    }
+    this.dirty -= this.bits.reset(first, end);
     this.revision += 1;
   }
 
@@ -102,8 +93,8 @@ export class DirtyBitmap {
     this.revision += 1;
   }
 
-  /** What it says, a bit for each granule, the lowest bit of a byte first; to be looked at in the same turn. */
-  get bytes(): Uint8Array {
+  /** What it says, a bit for each granule; to be looked at in the same turn, and not to be changed. */
+  get content(): BitPages {
     return this.bits;
   }
 
@@ -118,11 +109,9 @@ export class DirtyBitmap {
   /** The first dirty run at or after `offset`; undefined when there is none. */
   nextDirty(offset: number): DirtyRun | undefined {
     const end = this.granules;
-    let first = Math.floor(offset / this.granularity);
-    while (first < end && !this.has(first)) first += this.bits[first >>> 3] === 0 ? 8 - (first & 7) : 1;
+    const first = this.bits.next(Math.floor(offset / this.granularity));
     if (first >= end || offset >= this.size) return undefined;
-    let last = first + 1;
-    while (last < end && this.has(last)) last += 1;
+    const last = this.bits.nextClear(first);
     const start = Math.max(offset, first * this.granularity);
     return { offset: start, length: Math.min(this.size, last * this.granularity) - start };
   }
@@ -134,15 +123,14 @@ export class DirtyBitmap {
   }
 
   /** What it holds, to be put back by `restore`. */
-  save(): Uint8Array {
-    return this.bits.slice();
+  save(): BitPages {
+    return this.bits.copy();
   }
 
-  /** Takes over bits as `bytes` shows them, of a disk of the same size. */
-  restore(saved: Uint8Array): void {
+  /** Takes over bits as `content` shows them, of a disk of the same size. */
+  restore(saved: BitPages): void {
     this.bits = saved;
-    this.dropTail();
-    this.dirty = count(saved);
+    this.dirty = saved.count();
     this.revision += 1;
   }
 
@@ -154,17 +142,9 @@ export class DirtyBitmap {
   /** The disk has another size. What is new is not dirty. */
   resize(size: number): void {
     if (this.inconsistent || size === this.size) return;
-    const bits = newBits(size, this.granularity);
+    requireBits(size, this.granularity);
     this.size = size;
-    bits.set(this.bits.subarray(0, bits.length));
-    this.restore(bits);
-  }
-
-  /** Bits behind the last granule. */
-  private dropTail(): void {
-    const over = this.granules % 8;
-    const last = this.bits.length - 1;
-    if (over !== 0) this.bits[last] = (this.bits[last] ?? 0) & ((1 << over) - 1);
+    this.restore(this.bits.resized(this.granules));
   }
 
   private get granules(): number {
@@ -172,40 +152,16 @@ export class DirtyBitmap {
   }
 
   private has(index: number): boolean {
-    return ((this.bits[index >>> 3] ?? 0) & (1 << (index & 7))) !== 0;
-  }
-
-  private setByte(byte: number): void {
-    const before = this.bits[byte] ?? 0;
-    if (before === 0xff) return;
-    this.dirty += 8 - (ONES[before] ?? 0);
-    this.bits[byte] = 0xff;
-    this.revision += 1;
-  }
-
-  private setBit(index: number): void {
-    const byte = index >>> 3;
-    const before = this.bits[byte] ?? 0;
-    const after = before | (1 << (index & 7));
-    if (after === before) return;
-    this.bits[byte] = after;
-    this.dirty += 1;
-    this.revision += 1;
+    return this.bits.has(index);
   }
 }
 
-function newBits(size: number, granularity: number): Uint8Array {
+function newBits(size: number, granularity: number): BitPages {
   requireBits(size, granularity);
-  return new Uint8Array(DirtyBitmap.bytesFor(size, granularity));
+  return new BitPages(Math.ceil(size / granularity));
 }
 
 function requireBits(size: number, granularity: number): void {
   if (Math.ceil(size / granularity) > MAX_BITS)
     throw new BlockError('EINVAL', `Granularity ${granularity} is too small for a disk of ${size} bytes`);
-}
-
-function count(bits: Uint8Array): number {
-  let sum = 0;
-  for (const byte of bits) sum += ONES[byte] ?? 0;
-  return sum;
 }

@@ -113,7 +113,7 @@ class BitmapFile extends TextFile {
   /** Where that takes long the size stays that of the last text. */
   private measure(): void {
     const { bitmap } = this;
-    if (bitmap.inconsistent || bitmap.bytes.length > MEASURED_BYTES_MAX) return;
+    if (bitmap.inconsistent || bitmap.content.byteLength > MEASURED_BYTES_MAX) return;
     this.size = tryTextLength(bitmap) ?? this.size;
   }
 }

@@ -2,6 +2,7 @@ import { DirtyBitmap } from '../../block/dirty-bitmap.ts';
 import { bitmapStoreOf } from '../../block/dirty-extents.ts';
 import { BlockError } from '../../block/errors.ts';
 import type { Graph } from '../../block/graph.ts';
+import type { BitPages } from '../../util/bit-pages.ts';
 import type { Node } from '../../block/node.ts';
 import { WriteWatch } from '../../block/write-watch.ts';
 import { CommandError } from '../command.ts';
@@ -110,7 +111,7 @@ export function mergeBitmaps(graph: Graph, { node, target, bitmaps }: BitmapMerg
 
 function changeContent(graph: Graph, given: BitmapName, change: (bitmap: DirtyBitmap) => void): Action {
   let node: Node;
-  let before: Uint8Array;
+  let before: BitPages;
   return {
     prepare: async () => [(node = bitmapNode(graph, given))],
     apply: async () => {

@@ -1,6 +1,7 @@
 import type { Child } from '../../../../src/block/child.ts';
 import { DirtyBitmap } from '../../../../src/block/dirty-bitmap.ts';
 import type { HeaderExtension } from '../extensions.ts';
+import { BitPages } from '../../../../src/util/bit-pages.ts';
 import { ExtensionType } from '../extensions.ts';
 import { Autoclear } from '../features.ts';
 import type { Header } from '../header.ts';
@@ -9,10 +10,13 @@ import type { BitmapEntry, DirectoryPlace, Place, Refuse } from './directory.ts'
 import { BitmapList } from './list.ts';
 import type { BitmapPlace, BitmapRecord } from './list.ts';
 
-/** Memory that one bitmap, or all tables, or all bitmaps of an image may take on its word. */
-export const BITMAP_BYTES_MAX = 64 * 1024 * 1024;
+/**
+ * What one bitmap (as QEMU has it), or all tables, or all bitmaps of an image may take. Of memory a bitmap takes no more than what
+ * the file really holds of it: pieces that it says are all zeroes or ones take none, and no two may lie in one place.
+ */
+export const BITMAP_BYTES_MAX = 512 * 1024 * 1024;
 const TABLES_BYTES_MAX = 64 * 1024 * 1024;
-export const BITMAPS_BYTES_MAX = 256 * 1024 * 1024;
+export const BITMAPS_BYTES_MAX = 2 * BITMAP_BYTES_MAX;
 
 export interface BitmapSource {
   readonly file: Child;
@@ -113,25 +117,24 @@ async function loadOne(source: BitmapSource, entry: BitmapEntry, place: BitmapPl
   const { size } = source.header;
   const bitmap = new DirtyBitmap({ name, granularity, size, persistent: true, inconsistent });
   if (!inconsistent) {
-    bitmap.restore(await readBits(source, place, bitmap.bytes.length));
+    const bits = new BitPages(bitmap.content.length);
+    await readBits(source, place, bits);
+    bitmap.restore(bits);
     bitmap.enabled = (flags & BitmapFlag.auto) !== 0;
   }
   return { bitmap, nameBytes, extra, flags, place };
 }
 
-async function readBits(
-  { file, header }: BitmapSource,
-  place: BitmapPlace,
-  length: number,
-): Promise<Uint8Array> {
+async function readBits({ file, header }: BitmapSource, place: BitmapPlace, bits: BitPages): Promise<void> {
   const clusterSize = 2 ** header.cluster_bits;
-  const bits = Buffer.from(new ArrayBuffer(length));
+  const cluster = Buffer.allocUnsafe(clusterSize);
   for (const [index, piece] of place.pieces.entries()) {
-    const part = bits.subarray(index * clusterSize, (index + 1) * clusterSize);
-    if (piece === Piece.ones) part.fill(0xff);
-    else if (piece !== Piece.zeroes && part.length > 0) await file.read(part, piece);
+    const at = index * clusterSize;
+    const bytes = cluster.subarray(0, Math.min(clusterSize, bits.byteLength - at));
+    if (piece === Piece.zeroes || bytes.length === 0) continue;
+    if (piece !== Piece.ones) await file.read(bytes, piece);
+    bits.write(piece === Piece.ones ? { value: 0xff, length: clusterSize } : bytes, at);
   }
-  return bits;
 }
 
 /** Nothing of the bitmaps may lie where something else of them or of the header's own tables is. */

@@ -9,7 +9,7 @@ import type { BitmapCapability } from '../../../../src/block/bitmap-capability.t
 import { DirtyBitmap } from '../../../../src/block/dirty-bitmap.ts';
 import { BlockError } from '../../../../src/block/errors.ts';
 import type { ErrnoCode } from '../../../../src/block/errors.ts';
-import { isZero } from '../../../../src/block/zero.ts';
+import type { BitPages } from '../../../../src/util/bit-pages.ts';
 import type { DiskParts } from '../disk.ts';
 import { ExtensionType } from '../extensions.ts';
 import type { Image } from '../image.ts';
@@ -89,8 +89,7 @@ export class BitmapStore implements BitmapCapability {
       const own = DirtyBitmap.bytesFor(size, bitmap.granularity);
       bytes += own;
       if (own <= BITMAP_BYTES_MAX && bytes <= BITMAPS_BYTES_MAX) continue;
-      const what = `bitmap "${bitmap.name}" would take ${own} bytes of ${BITMAP_BYTES_MAX}, all of them ${bytes} of ${BITMAPS_BYTES_MAX}`;
-      throw this.error('EFBIG', `resize image`, what);
+      throw this.error('EFBIG', `resize image`, `bitmap "${bitmap.name}" would take ${tooMany(own, bytes)}`);
     }
     await this.markAll(() => true);
   }
@@ -133,9 +132,10 @@ export class BitmapStore implements BitmapCapability {
     const sizes = records.map(({ nameBytes, extra }) => entrySize(nameBytes.length, extra.length));
     const directory = sizes.reduce((sum, size) => sum + size, entrySize(nameLength, 0));
     if (directory > DIRECTORY_MAX) refuse('EFBIG', 'Not enough space in the bitmap directory');
-    const bytes = records.reduce((sum, record) => sum + record.bitmap.bytes.length, bitmap.bytes.length);
-    if (bitmap.bytes.length > BITMAP_BYTES_MAX || bytes > BITMAPS_BYTES_MAX)
-      refuse('EFBIG', `Bitmaps would take ${bytes} bytes, a larger granularity makes them smaller`);
+    const own = bitmap.content.byteLength;
+    const bytes = records.reduce((sum, record) => sum + record.bitmap.content.byteLength, own);
+    if (own > BITMAP_BYTES_MAX || bytes > BITMAPS_BYTES_MAX)
+      refuse('EFBIG', `It would take ${tooMany(own, bytes)}, a larger granularity makes it smaller`);
     const isFirst = !area.list.some(({ type }) => type === ExtensionType.bitmaps);
     if (isFirst && !area.hasRoomFor(EXTENSION_SIZE))
       refuse('ENOSPC', 'The first cluster has no room for the bitmaps extension');
@@ -195,6 +195,9 @@ export class BitmapStore implements BitmapCapability {
   }
 }
 
+const tooMany = (own: number, all: number): string =>
+  `${own} bytes of the ${BITMAP_BYTES_MAX} that a bitmap may take, all bitmaps ${all} of ${BITMAPS_BYTES_MAX}`;
+
 /** Records whose place on disk is not named any more. */
 function* replaced(before: readonly BitmapRecord[], planned: readonly Planned[]): Generator<BitmapRecord> {
   const kept = new Set(planned.map(({ place }) => place));
@@ -213,26 +216,32 @@ async function plan(
   const isNewer = place === undefined || (flags & BitmapFlag.inUse) !== 0;
   if (!contents || !isNewer) return { record, place, flags };
   const auto = bitmap.enabled ? BitmapFlag.auto : 0;
-  const pieces = await writePieces(image, clusters, bitmap.bytes);
+  const pieces = await writePieces(image, clusters, bitmap.content);
   const stored = await writeTable(clusters, pieces);
   return { record, place: stored, flags: auto | (flags & BitmapFlag.extraCompatible) };
 }
 
-async function writePieces(image: Image, clusters: NewClusters, bits: Uint8Array): Promise<number[]> {
+async function writePieces(image: Image, clusters: NewClusters, bits: BitPages): Promise<number[]> {
   const { clusterSize } = image.geometry;
-  const bytes = Buffer.from(bits.buffer, bits.byteOffset, bits.length);
-  const pieces = Array.from({ length: Math.max(1, Math.ceil(bits.length / clusterSize)) }, (_, index) => {
-    const part = bytes.subarray(index * clusterSize, (index + 1) * clusterSize);
-    if (part.length === 0 || isZero(part, 0, part.length)) return Piece.zeroes;
-    return part.length === clusterSize && part.every((byte) => byte === 0xff) ? Piece.ones : undefined;
-  });
-  const stored = pieces.map((piece) => piece ?? Piece.zeroes) as number[];
-  const wanted = [...pieces.keys()].filter((index) => pieces[index] === undefined);
+  const cluster = Buffer.allocUnsafe(clusterSize);
+  const wanted: number[] = [];
+  let [set, clear] = [-1, -1];
+  const stored = Array.from({ length: Math.max(1, Math.ceil(bits.byteLength / clusterSize)) }, (_, index) => {
+    const first = index * clusterSize * 8;
+    const end = first + clusterSize * 8;
+    if (set < first) set = bits.next(first);
+    if (set >= Math.min(end, bits.length)) return Piece.zeroes;
+    if (clear < first) clear = bits.nextClear(first);
+    if (clear >= end) return Piece.ones;
+    wanted.push(index);
+    return Piece.zeroes;
+  }) as number[];
   for (let at = 0; at < wanted.length;) {
     const { first, count } = await clusters.take(Math.min(CLUSTERS_AT_ONCE, wanted.length - at));
     for (const [step, index] of wanted.slice(at, at + count).entries()) {
       const offset = (first + step) * clusterSize;
-      await clusters.write(bytes.subarray(index * clusterSize, (index + 1) * clusterSize), offset);
+      bits.read(cluster, index * clusterSize);
+      await clusters.write(cluster, offset);
       stored[index] = offset;
     }
     at += count;
