@@ -88,25 +88,23 @@ test.serial(
   async (t) => {
     if (!canRun(t, 'qemu-img', 'qemu-nbd', 'nbdinfo')) return;
     const size = 600 * 1024 * MIB;
-    for (const options of ['cluster_size=4k']) {
-      const image = join(await tempDir(t), 'image.qcow2');
-      await run('qemu-img', ['create', '-f', 'qcow2', '-o', options, image, `${size}`]);
-      await run('qemu-img', ['bitmap', '--add', '-g', '512', image, 'fine']);
-      const wanted: [number, number][] = [];
-      for (const at of [5, 300_000, 600_000]) {
-        const before = process.memoryUsage().arrayBuffers;
-        const graph = new Graph({ drivers: DRIVERS });
-        t.teardown(() => graph.close());
-        const node = await graph.openImage(image, 'qcow2');
-        const door = graph.attachRoot(node, { name: 'test', used: 15 });
-        t.deepEqual(node.watch?.bitmaps.get('fine')?.dirtyBytes, wanted.length * 1024);
-        await door.write(Buffer.alloc(1024, 1), at * MIB + 512);
-        wanted.push([at * MIB + 512, 1024]);
-        t.true(process.memoryUsage().arrayBuffers - before < 100 * MIB);
-        await graph.close();
-      }
-      t.deepEqual(await qemuExtents(image, 'fine'), wanted);
-      await t.notThrowsAsync(run('qemu-img', ['check', image]));
+    const image = join(await tempDir(t), 'image.qcow2');
+    await run('qemu-img', ['create', '-f', 'qcow2', '-o', 'cluster_size=4k', image, `${size}`]);
+    await run('qemu-img', ['bitmap', '--add', '-g', '512', image, 'fine']);
+    const wanted: [number, number][] = [];
+    for (const at of [5, 300_000, 600_000]) {
+      const before = process.memoryUsage().arrayBuffers;
+      const graph = new Graph({ drivers: DRIVERS });
+      t.teardown(() => graph.close());
+      const node = await graph.openImage(image, 'qcow2');
+      const door = graph.attachRoot(node, { name: 'test', used: 15 });
+      t.is(node.watch?.bitmaps.get('fine')?.dirtyBytes, wanted.length * 1024);
+      await door.write(Buffer.alloc(1024, 1), at * MIB + 512);
+      wanted.push([at * MIB + 512, 1024]);
+      t.true(process.memoryUsage().arrayBuffers - before < 100 * MIB);
+      await graph.close();
     }
+    t.deepEqual(await qemuExtents(image, 'fine'), wanted);
+    await t.notThrowsAsync(run('qemu-img', ['check', image]));
   },
 );
