@@ -176,6 +176,7 @@ export const cloopDriver = defineDriver({
   name: 'cloop',
   kind: 'format',
   summary: 'Compressed loop image of live systems, read only',
+  onlyRead: true,
   options: {},
   children: {
     file: { roles: Role.data | Role.metadata | Role.primary, required: true, summary: 'The image file' },

@@ -45,17 +45,34 @@ function introduction(): string[] {
 
 function describe(driver: Driver): string[] {
   const { createOptions = {} } = driver;
+  const written = driver.onlyRead === true ? [] : ['written'];
   const created = driver.create === undefined ? [] : ['created'];
-  const can = ['opened', ...created, ...(driver.check === undefined ? [] : ['checked'])];
+  const can = ['read', ...written, ...created, ...(driver.check === undefined ? [] : ['checked'])];
   const abilities = driver.kind === 'format' ? ` Images can be ${join(can)}.` : '';
   const children = Object.keys(driver.children);
   const below = children.length === 0 ? '' : ` Children: ${children.join(', ')}.`;
   return subsection(driver.name, [
     ...paragraph(escape(`${driver.summary}.${abilities}${below}`)),
+    ...shapes(driver),
     ...options(driver.options),
     ...(Object.keys(createOptions).length === 0 ? [] : paragraph(escape('When an image is created:'))),
     ...options(createOptions),
   ]);
+}
+
+/** What not every shape of the format can. */
+function shapes({ subformats = [] }: Driver): string[] {
+  const without = (can: 'write' | 'create'): string =>
+    subformats
+      .filter((shape) => !shape[can])
+      .map(({ name }) => name)
+      .join(', ');
+  const [unwritten, uncreated] = [without('write'), without('create')];
+  const parts = [
+    ...(unwritten === '' ? [] : [`Only read: ${unwritten}.`]),
+    ...(uncreated === '' ? [] : [`Not created: ${uncreated}.`]),
+  ];
+  return parts.length === 0 ? [] : paragraph(escape(parts.join(' ')));
 }
 
 function options(entries: OptionEntries): string[] {

@@ -21,6 +21,7 @@ import type { Node } from './node.ts';
 import type { GraphObject } from './objects.ts';
 import type { PermissionPair, Roles } from './permissions.ts';
 import type { CommonOptions, OptionEntries, OptionsOf } from './schema.ts';
+import type { Abilities } from './subformat.ts';
 import type { UnpackService } from '../util/unpack-service.ts';
 
 export type DriverKind = 'protocol' | 'format' | 'filter';
@@ -361,7 +362,7 @@ export interface ImageInfo {
   readonly formatSpecific?: Readonly<Record<string, unknown>>;
 }
 
-export interface Driver<Entries extends OptionEntries = OptionEntries> {
+export interface Driver<Entries extends OptionEntries = OptionEntries> extends Abilities {
   readonly name: string;
   readonly kind: DriverKind;
   /** One line for `--help` and `blockfuse formats`. */

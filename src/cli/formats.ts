@@ -20,9 +20,12 @@ export const formatsCommand = defineCommand({
       name: driver.name,
       kind: driver.kind,
       probed: driver.probe !== undefined,
+      read: true,
+      write: driver.onlyRead !== true,
       create: driver.create !== undefined,
       check: driver.check !== undefined,
       summary: driver.summary,
+      subformats: driver.subformats?.map((subformat) => ({ ...subformat, read: true })),
     }));
     if (options.json) printJson(rows);
     else print(renderTable(['NAME', 'KIND', 'CAN', 'WHAT IT IS'], rows.map(tableRow)));
@@ -35,7 +38,20 @@ function showOptions(drivers: readonly Driver[], name: string, json: boolean): n
   if (driver === undefined) throw new UsageError(`there is no driver "${name}", see blockfuse formats`);
   const rows = [...optionRows('open', driver.options), ...optionRows('create', driver.createOptions ?? {})];
   if (json) printJson(rows);
-  else if (rows.length === 0) print(`${name} has no options of its own`);
+  else printOptions(name, rows);
+  const { subformats = [] } = driver;
+  if (!json && subformats.length > 0)
+    print(
+      `\n${renderTable(
+        ['SUBFORMAT', 'CAN'],
+        subformats.map((shape) => [shape.name, abilities(shape)]),
+      )}`,
+    );
+  return 0;
+}
+
+function printOptions(name: string, rows: ReturnType<typeof optionRows>): void {
+  if (rows.length === 0) print(`${name} has no options of its own`);
   else
     print(
       renderTable(
@@ -43,7 +59,6 @@ function showOptions(drivers: readonly Driver[], name: string, json: boolean): n
         rows.map((row) => [row.for, row.option, String(row.default ?? ''), row.summary]),
       ),
     );
-  return 0;
 }
 
 function optionRows(use: 'open' | 'create', entries: OptionEntries) {
@@ -55,15 +70,25 @@ function optionRows(use: 'open' | 'create', entries: OptionEntries) {
   });
 }
 
-interface Row {
+interface Abilities {
+  readonly write: boolean;
+  readonly create: boolean;
+  readonly check?: boolean;
+}
+
+interface Row extends Abilities {
   readonly name: string;
   readonly kind: string;
-  readonly create: boolean;
-  readonly check: boolean;
   readonly summary: string;
 }
 
-function tableRow(row: Row): string[] {
-  const can = ['open', ...(row.create ? ['create'] : []), ...(row.check ? ['check'] : [])];
-  return [row.name, row.kind, can.join(' '), row.summary];
+const tableRow = (row: Row): string[] => [row.name, row.kind, abilities(row), row.summary];
+
+function abilities({ write, create, check = false }: Abilities): string {
+  return [
+    'read',
+    ...(write ? ['write'] : []),
+    ...(create ? ['create'] : []),
+    ...(check ? ['check'] : []),
+  ].join(' ');
 }

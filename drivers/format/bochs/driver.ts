@@ -2,6 +2,7 @@ import type { MappingDriver, OpenContext } from '../../../src/block/driver.ts';
 import { defineDriver } from '../../../src/block/driver.ts';
 import { Role } from '../../../src/block/permissions.ts';
 import { refuseImage } from '../../../src/block/refuse.ts';
+import { subformats } from '../../../src/block/subformat.ts';
 import { HEADER_LENGTH, readLayout, REDOLOG_MAGIC, SPARSE_MAGIC, textAt } from './header.ts';
 import { BochsImage } from './image.ts';
 
@@ -27,6 +28,8 @@ export const bochsDriver = defineDriver({
   name: 'bochs',
   kind: 'format',
   summary: 'Bochs disk image, growing or sparse, read only',
+  onlyRead: true,
+  subformats: subformats({ growing: '', sparse: '' }),
   options: {},
   children: {
     file: { roles: Role.data | Role.metadata | Role.primary, required: true, summary: 'The image file' },

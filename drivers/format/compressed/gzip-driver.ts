@@ -57,6 +57,7 @@ export const gzipDriver = defineDriver({
   name: 'gzip',
   kind: 'format',
   summary: 'A flat disk packed by gzip, read only; read through once when opened',
+  onlyRead: true,
   options: {},
   children: {
     file: { roles: Role.data | Role.metadata | Role.primary, required: true, summary: 'The packed file' },

@@ -180,6 +180,7 @@ export const xzDriver = defineDriver({
   name: 'xz',
   kind: 'format',
   summary: 'A flat disk packed by xz, read only',
+  onlyRead: true,
   options: {},
   children: {
     file: { roles: Role.data | Role.metadata | Role.primary, required: true, summary: 'The packed file' },

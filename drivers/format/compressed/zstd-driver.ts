@@ -89,6 +89,7 @@ export const zstdDriver = defineDriver({
   name: 'zstd',
   kind: 'format',
   summary: 'A flat disk packed by zstd, read only',
+  onlyRead: true,
   options: {},
   children: {
     file: { roles: Role.data | Role.metadata | Role.primary, required: true, summary: 'The packed file' },

@@ -56,6 +56,7 @@ export const dmgDriver = defineDriver({
   name: 'dmg',
   kind: 'format',
   summary: 'Apple disk image (UDIF), read only',
+  onlyRead: true,
   options: {},
   children: {
     file: { roles: Role.data | Role.metadata | Role.primary, required: true, summary: 'The image file' },

@@ -2,6 +2,7 @@ import type { MappingDriver, OpenContext } from '../../../src/block/driver.ts';
 import { defineDriver } from '../../../src/block/driver.ts';
 import { Role } from '../../../src/block/permissions.ts';
 import { refuseImage } from '../../../src/block/refuse.ts';
+import { subformats } from '../../../src/block/subformat.ts';
 import { BlockMap } from './block-map.ts';
 import { checkImage } from './check.ts';
 import { create, CREATE_OPTIONS } from './create.ts';
@@ -33,6 +34,7 @@ export const vdiDriver = defineDriver({
   name: 'vdi',
   kind: 'format',
   summary: 'VirtualBox disk image: dynamic, fixed, differencing',
+  subformats: subformats({ dynamic: 'wc', fixed: 'wc', differencing: 'wc' }),
   options: {},
   children: {
     file: {

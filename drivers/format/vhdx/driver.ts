@@ -1,5 +1,6 @@
 import { defineDriver } from '../../../src/block/driver.ts';
 import { Role } from '../../../src/block/permissions.ts';
+import { subformats } from '../../../src/block/subformat.ts';
 import { checkImage } from './check.ts';
 import { create, CREATE_OPTIONS } from './create.ts';
 import { FILE_SIGNATURE } from './header.ts';
@@ -9,6 +10,7 @@ export const vhdxDriver = defineDriver({
   name: 'vhdx',
   kind: 'format',
   summary: 'Hyper-V disk image (VHDX): dynamic, fixed, differencing',
+  subformats: subformats({ dynamic: 'wc', fixed: 'wc', differencing: 'wc' }),
   options: {},
   children: {
     file: {

@@ -1,6 +1,7 @@
 import { defineDriver } from '../../../src/block/driver.ts';
 import { defaultPermissions } from '../../../src/block/permission-defaults.ts';
 import { Permission, Role } from '../../../src/block/permissions.ts';
+import { subformats } from '../../../src/block/subformat.ts';
 import { checkVmdk } from './check.ts';
 import { CREATE_OPTIONS, createStream, createVmdk } from './create.ts';
 import { isDescriptor } from './descriptor.ts';
@@ -12,6 +13,20 @@ export const vmdkDriver = defineDriver({
   name: 'vmdk',
   kind: 'format',
   summary: 'VMware disk: sparse, flat, split, stream-optimized, ESXi, and chains of snapshots',
+  subformats: subformats({
+    monolithicSparse: 'wc',
+    monolithicFlat: 'wc',
+    twoGbMaxExtentSparse: 'wc',
+    twoGbMaxExtentFlat: 'wc',
+    vmfs: 'wc',
+    vmfsThin: 'w',
+    vmfsSparse: 'w',
+    streamOptimized: 'c',
+    seSparse: '',
+    fullDevice: 'w',
+    partitionedDevice: 'w',
+    custom: 'w',
+  }),
   options: {},
   children: {
     file: {

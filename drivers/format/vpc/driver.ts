@@ -6,6 +6,7 @@ import { refuseImage } from '../../../src/block/refuse.ts';
 import { choice, optional } from '../../../src/block/schema.ts';
 import type { OptionsOf } from '../../../src/block/schema.ts';
 import { alignUp } from '../../../src/util/sizes.ts';
+import { subformats } from '../../../src/block/subformat.ts';
 import { create, CREATE_OPTIONS } from './create.ts';
 import { diskSize } from './disk-size.ts';
 import { SectorBitmaps } from './bitmaps.ts';
@@ -108,6 +109,7 @@ export const vpcDriver = defineDriver({
   name: 'vpc',
   kind: 'format',
   summary: 'Virtual PC disk image (VHD): fixed, dynamic, differencing',
+  subformats: subformats({ dynamic: 'wc', fixed: 'wc', differencing: 'wc' }),
   options: OPTIONS,
   children: {
     file: {

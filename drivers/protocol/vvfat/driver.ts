@@ -58,6 +58,7 @@ export const vvfatDriver = defineDriver({
   name: 'vvfat',
   kind: 'protocol',
   summary: 'A folder of the host as a FAT disk or floppy, to be read',
+  onlyRead: true,
   options: OPTIONS,
   children: {},
   prefixes: ['fat:'],
