@@ -1,10 +1,13 @@
 import type { BitmapList } from './bitmap/list.ts';
-import { hostOffset } from './l2-entry.ts';
-import { kindOfTable, OVERLAP_DEFAULT } from './overlap-modes.ts';
-import type { MetadataKind } from './overlap-modes.ts';
+import { ClusterMap } from './cluster-map.ts';
+import { ClusterRanges } from './cluster-ranges.ts';
+import type { ClusterRange } from './cluster-ranges.ts';
 import { encryptionHeaderPlace } from './encryption.ts';
+import { inactiveTables } from './inactive-tables.ts';
 import type { Image } from './image.ts';
 import type { L1Table } from './l1-table.ts';
+import { kindOfTable, OVERLAP_DEFAULT } from './overlap-modes.ts';
+import type { MetadataKind } from './overlap-modes.ts';
 import type { RefcountTable } from './refcount-table.ts';
 import type { SnapshotTable } from './snapshots.ts';
 
@@ -17,17 +20,26 @@ export interface MetadataParts {
   readonly overlap?: ReadonlySet<MetadataKind> | undefined;
 }
 
+/** What a single cluster holds, as bits. `own`: the L2 table is changed in place; `shared`: several L1 entries name it. */
+const Single = { l2: 1, own: 2, shared: 4, block: 8 } as const;
+
+/** Tables of several clusters as ranges, L2 tables and refcount blocks one by one. */
+interface Known {
+  readonly ranges: ClusterRanges;
+  readonly singles: ClusterMap;
+}
+
 /**
  * Which host clusters hold tables. A cluster that the refcounts call free but that is in here means damage: giving it out
- * would destroy the image. So does a cluster that holds two tables, or a table and data.
+ * would destroy the image. So does a cluster that holds two tables one of which is changed in place, or a table and data.
  */
 export class MetadataClusters {
   private readonly image: Image;
   private readonly parts: MetadataParts;
   private readonly kinds: ReadonlySet<MetadataKind>;
-  private clusters: Map<number, string> | undefined = undefined;
-  /** The L2 tables of snapshots; what the disk shares with them is in `clusters` as well. */
-  private inactive: ReadonlySet<number> = new Set();
+  private known: Known | undefined = undefined;
+  /** The L2 tables of snapshots; what the disk shares with them is in `known` as well. */
+  private inactive = new ClusterMap();
 
   constructor(image: Image, parts: MetadataParts) {
     this.image = image;
@@ -42,47 +54,48 @@ export class MetadataClusters {
 
   /** Throws (damage) when two tables share a cluster: writing one would destroy the other. */
   verify(): void {
-    if (this.isOn) this.clusters ??= this.collect();
+    if (this.isOn) this.known ??= this.collect();
   }
 
   /** What table the cluster holds, if any that is looked after. */
   whatIs(cluster: number): string | undefined {
-    this.clusters ??= this.collect();
-    const what = this.clusters.get(cluster);
-    return what ?? (this.inactive.has(cluster) ? 'an L2 table of a snapshot' : undefined);
+    this.known ??= this.collect();
+    const single = this.known.singles.get(cluster);
+    if ((single & Single.l2) !== 0) return 'an L2 table';
+    if ((single & Single.block) !== 0) return 'a refcount block';
+    const what = this.known.ranges.find(cluster);
+    return what ?? (this.inactive.get(cluster) === 0 ? undefined : 'an L2 table of a snapshot');
   }
 
   /** To be called when the snapshots are others now: their L2 tables are named on disk only. */
   async loadInactive(): Promise<void> {
     if (!this.kinds.has('inactive-l2')) return;
-    const found = new Set<number>();
-    const { clusterSize } = this.image.geometry;
-    for (const { l1Offset, l1Entries } of this.parts.snapshots.snapshots) {
-      const l1 = Buffer.alloc(l1Entries * 8);
-      if (l1.length > 0) await this.image.file.read(l1, l1Offset);
-      for (let at = 0; at < l1.length; at += 8) {
-        const offset = hostOffset(l1.readUInt32BE(at), l1.readUInt32BE(at + 4));
-        if (offset !== 0) found.add(offset / clusterSize);
-      }
-    }
-    this.inactive = found;
+    this.inactive = await inactiveTables(this.image, this.parts.snapshots.snapshots);
   }
 
   /** To be called after the tables themselves were changed. */
   add(offset: number, length: number, what: string): void {
-    if (this.clusters === undefined || !this.kinds.has(kindOfTable(what))) return;
-    const { clusterSize } = this.image.geometry;
-    for (let at = offset; at < offset + length; at += clusterSize) this.clusters.set(at / clusterSize, what);
+    const { known } = this;
+    if (known === undefined || !this.kinds.has(kindOfTable(what))) return;
+    const { first, end } = this.clustersOf(offset, length);
+    const bits = singleBits(what);
+    if (bits === 0) known.ranges.add(first, end, what);
+    else for (let cluster = first; cluster < end; cluster += 1) known.singles.set(cluster, bits);
   }
 
   remove(offset: number, length: number): void {
-    const { clusterSize } = this.image.geometry;
-    for (let at = offset; at < offset + length; at += clusterSize) this.clusters?.delete(at / clusterSize);
+    const { known } = this;
+    if (known === undefined) return;
+    const { first, end } = this.clustersOf(offset, length);
+    known.ranges.remove(first, end);
+    for (let cluster = first; cluster < end; cluster += 1) {
+      if ((known.singles.get(cluster) & Single.shared) === 0) known.singles.set(cluster, 0);
+    }
   }
 
   /** Much has changed: looks again when asked next. */
   forget(): void {
-    this.clusters = undefined;
+    this.known = undefined;
   }
 
   /** Throws (damage) when the cluster about to be given out holds a table. */
@@ -92,54 +105,88 @@ export class MetadataClusters {
   }
 
   /** Not before the first cluster is given out: most images are opened to be read. */
-  private collect(): Map<number, string> {
-    const { fields } = this.image.header;
-    const { snapshots, refcountTable, l1 } = this.parts;
-    const found = new Map<number, string>();
-    this.addTo(found, { offset: 0, length: 1, what: 'the header' });
-    this.addTo(found, { offset: l1.place, length: l1.length * 8, what: 'the L1 table' });
-    const { offset, byteLength } = refcountTable;
-    this.addTo(found, { offset, length: byteLength, what: 'the refcount table' });
-    const { snapshots_offset: tableAt } = fields;
-    this.addTo(found, { offset: tableAt, length: snapshots.length, what: 'the snapshot table' });
-    const encryption = encryptionHeaderPlace(this.image.extensions);
-    this.addTo(found, { ...encryption, what: 'the encryption header' });
-    for (const { l1Offset, l1Entries, name } of snapshots.snapshots) {
-      const what = `the L1 table of snapshot "${name}"`;
-      this.addTo(found, { offset: l1Offset, length: l1Entries * 8, what });
-    }
-    for (const range of this.parts.bitmaps?.taken(this.image.geometry.clusterSize) ?? [])
-      this.addTo(found, range);
-    this.addSecondLevel(found);
-    return found;
-  }
-
-  private addSecondLevel(found: Map<number, string>): void {
-    const { clusterSize } = this.image.geometry;
+  private collect(): Known {
+    const known = { ranges: this.collectRanges(), singles: new ClusterMap() };
+    known.ranges.sort();
     const { l1, refcountTable } = this.parts;
-    const length = 1;
-    for (let index = 0; index < l1.length; index += 1) {
-      if (l1.isEmpty(index)) continue;
-      const offset = l1.tableOffset(index);
-      this.addTo(found, { offset, length, what: 'an L2 table' });
+    const { clusterSize } = this.image.geometry;
+    if (this.kinds.has('active-l2')) {
+      for (let index = 0; index < l1.length; index += 1) {
+        if (!l1.isEmpty(index))
+          this.addL2(known, l1.tableOffset(index) / clusterSize, l1.isOwn(index) ? Single.own : 0);
+      }
     }
+    if (!this.kinds.has('refcount-block')) return known;
     for (let index = 0; index < refcountTable.length; index += 1) {
       const offset = refcountTable.blockOffset(index);
-      if (offset % clusterSize === 0 && offset !== 0)
-        this.addTo(found, { offset, length, what: 'a refcount block' });
+      if (offset !== 0) this.addSingle(known, offset / clusterSize, Single.block);
     }
+    return known;
   }
 
-  private addTo(found: Map<number, string>, range: { offset: number; length: number; what: string }): void {
+  private collectRanges(): ClusterRanges {
+    const { snapshots, refcountTable, l1, bitmaps } = this.parts;
+    const { snapshots_offset: listAt } = this.image.header.fields;
+    const ranges = new ClusterRanges((one, other) => {
+      this.overlapping(one, other);
+    });
+    const add = (offset: number, length: number, what: string): void => {
+      if (!this.kinds.has(kindOfTable(what))) return;
+      const { first, end } = this.clustersOf(offset, length);
+      ranges.add(first, end, what);
+    };
+    add(0, 1, 'the header');
+    add(l1.place, l1.length * 8, 'the L1 table');
+    add(refcountTable.offset, refcountTable.byteLength, 'the refcount table');
+    add(listAt, snapshots.length, 'the snapshot table');
+    const encryption = encryptionHeaderPlace(this.image.extensions);
+    add(encryption.offset, encryption.length, 'the encryption header');
+    for (const { l1Offset, l1Entries, name } of snapshots.snapshots)
+      add(l1Offset, l1Entries * 8, `the L1 table of snapshot "${name}"`);
+    for (const { offset, length, what } of bitmaps?.taken(this.image.geometry.clusterSize) ?? [])
+      add(offset, length, what);
+    return ranges;
+  }
+
+  /** Two L1 entries may name one table as long as neither changes it in place. */
+  private addL2(known: Known, cluster: number, own: number): void {
+    const before = known.singles.get(cluster);
+    if ((before & Single.l2) === 0) this.addSingle(known, cluster, Single.l2 | own);
+    else if (((before | own) & Single.own) !== 0)
+      this.image.corrupt(`cluster ${cluster} holds two L2 tables, and one of them is said to be unshared`);
+    else known.singles.set(cluster, before | Single.shared);
+  }
+
+  private addSingle(known: Known, cluster: number, bits: number): void {
+    const what = (bits & Single.l2) === 0 ? 'a refcount block' : 'an L2 table';
+    const before = known.singles.get(cluster);
+    const single = (before & Single.l2) === 0 ? 'a refcount block' : 'an L2 table';
+    const other = before === 0 ? known.ranges.find(cluster) : single;
+    if (other !== undefined) this.image.corrupt(`cluster ${cluster} holds both ${other} and ${what}`);
+    known.singles.set(cluster, bits);
+  }
+
+  /** Tables of snapshots are never changed where they are: they may be shared. Bitmaps are checked when they are loaded. */
+  private overlapping(one: ClusterRange, other: ClusterRange): void {
+    const kinds = [kindOfTable(one.what), kindOfTable(other.what)];
+    if (kinds.includes('bitmap-directory')) return;
+    if (kinds.every((kind) => kind === 'inactive-l1' || kind === 'snapshot-table')) return;
+    this.image.corrupt(`cluster ${other.first} holds both ${one.what} and ${other.what}`);
+  }
+
+  private clustersOf(offset: number, length: number): { first: number; end: number } {
     const { clusterSize } = this.image.geometry;
-    const { offset, length, what } = range;
-    const kind = kindOfTable(what);
-    if (!this.kinds.has(kind)) return;
-    for (let at = offset; at < offset + length; at += clusterSize) {
-      const other = found.get(at / clusterSize);
-      if (other !== undefined && kind !== 'bitmap-directory')
-        this.image.corrupt(`cluster ${at / clusterSize} holds both ${other} and ${what}`);
-      found.set(at / clusterSize, what);
-    }
+    return { first: Math.floor(offset / clusterSize), end: Math.ceil((offset + length) / clusterSize) };
+  }
+}
+
+function singleBits(what: string): number {
+  switch (kindOfTable(what)) {
+    case 'active-l2':
+      return Single.l2 | Single.own;
+    case 'refcount-block':
+      return Single.block;
+    default:
+      return 0;
   }
 }
