@@ -1,10 +1,11 @@
 import type { CheckOptions, CheckResult } from '../block/driver.ts';
 import type { Graph } from '../block/graph.ts';
 import type { Node } from '../block/node.ts';
+import { probeFormat } from '../block/probe.ts';
 import { imageTree } from './image-arguments.ts';
 import type { ImageValues } from './image-arguments.ts';
 import { Progress } from './progress.ts';
-import { openForCommand, withGraph } from './with-graph.ts';
+import { doorTo, openForCommand, withGraph } from './with-graph.ts';
 
 export interface ImageCheck {
   readonly supported: boolean;
@@ -57,12 +58,22 @@ async function openForCheck(
   values: ImageValues,
   writable: boolean,
 ): Promise<Node> {
-  if (!writable) return (await openForCommand(graph, image, values, { writable })).node;
-  const probe = await graph.open({ ...imageTree(image, values), 'read-only': true });
-  const { driver, name } = probe;
-  await graph.remove(name);
-  const options = 'x-repair' in driver.options ? { driver: driver.name, 'x-repair': true } : {};
+  const tree = imageTree(image, values);
+  const name = typeof tree['driver'] === 'string' ? tree['driver'] : await formatOf(graph, tree, image);
+  const driver = graph.drivers.get(name);
+  const repair = driver !== undefined && 'x-repair' in driver.options ? { 'x-repair': true } : {};
+  const options = { driver: name, ...repair };
   return (await openForCommand(graph, image, values, { writable, options })).node;
+}
+
+/** The format by the content alone: a damaged image can't be opened without that option. */
+async function formatOf(graph: Graph, tree: Record<string, unknown>, image: string): Promise<string> {
+  const file = await graph.open({ ...tree, driver: 'raw', 'read-only': true });
+  const door = doorTo(graph, file, false);
+  const format = await probeFormat(door, image, graph.drivers.values());
+  await graph.detach(door);
+  await graph.remove(file.name);
+  return format;
 }
 
 function toJson(filename: string, format: string, result: CheckResult): Record<string, unknown> {
@@ -72,26 +83,32 @@ function toJson(filename: string, format: string, result: CheckResult): Record<s
     'allocated-clusters': result.allocatedClusters,
     'fragmented-clusters': result.fragmentedClusters,
     'compressed-clusters': result.compressedClusters,
-    corruptions: result.corruptions === 0 ? undefined : result.corruptions,
-    leaks: result.leaks === 0 ? undefined : result.leaks,
-    'corruptions-fixed': result.corruptionsFixed === 0 ? undefined : result.corruptionsFixed,
-    'leaks-fixed': result.leaksFixed === 0 ? undefined : result.leaksFixed,
+    corruptions: result.corruptions - result.corruptionsFixed,
+    leaks: result.leaks - result.leaksFixed,
+    'corruptions-fixed': result.corruptionsFixed,
+    'leaks-fixed': result.leaksFixed,
   };
-  const known = Object.entries(counts).filter(([, value]) => value !== undefined);
+  const known = Object.entries(counts).filter(([, value]) => value !== undefined && value !== 0);
   return { filename, format, 'check-errors': result.checkErrors, ...Object.fromEntries(known) };
 }
 
 export function renderCheck({ supported, result, json }: ImageCheck): string {
   if (!supported) return `The format ${String(json['format'])} has no check.`;
   const lines = [...result.messages];
-  const { corruptionsFixed, leaksFixed, corruptions, leaks, checkErrors } = result;
+  const { corruptionsFixed, leaksFixed, checkErrors } = result;
+  const { corruptions, leaks } = leftOf(result);
   if (corruptionsFixed + leaksFixed > 0)
     lines.push(`Repaired: ${corruptionsFixed} errors, ${leaksFixed} leaked clusters.`);
   if (corruptions > 0) lines.push(`${corruptions} errors were found on the image. Its data may be damaged.`);
   if (leaks > 0)
     lines.push(`${leaks} leaked clusters were found on the image. They waste space, no data is at risk.`);
   if (checkErrors > 0) lines.push(`${checkErrors} errors kept the check from being complete.`);
-  if (corruptions + leaks + checkErrors === 0) lines.push('No errors were found on the image.');
+  if (corruptions + leaks + checkErrors === 0)
+    lines.push(
+      corruptionsFixed + leaksFixed > 0
+        ? 'No errors are left on the image.'
+        : 'No errors were found on the image.',
+    );
   const { totalClusters, allocatedClusters = 0, imageEndOffset } = result;
   if (totalClusters !== undefined && totalClusters > 0) {
     const percent = ((allocatedClusters * 100) / totalClusters).toFixed(2);
@@ -104,7 +121,16 @@ export function renderCheck({ supported, result, json }: ImageCheck): string {
 /** As qemu-img's. */
 export function checkExitCode({ supported, result }: ImageCheck): number {
   if (!supported) return UNSUPPORTED;
+  const { corruptions, leaks } = leftOf(result);
   if (result.checkErrors > 0) return 1;
-  if (result.corruptions > 0) return 2;
-  return result.leaks > 0 ? 3 : 0;
+  if (corruptions > 0) return 2;
+  return leaks > 0 ? 3 : 0;
+}
+
+/** What was not repaired. */
+function leftOf(result: CheckResult): { corruptions: number; leaks: number } {
+  return {
+    corruptions: result.corruptions - result.corruptionsFixed,
+    leaks: result.leaks - result.leaksFixed,
+  };
 }

@@ -4,6 +4,7 @@ import { StandardAllocate } from './allocate.ts';
 import { ExtendedAllocate } from './allocate-extended.ts';
 import type { BitmapList } from './bitmap/list.ts';
 import { Allocator } from './allocator.ts';
+import { isTableUsable } from './check/stored-refcounts.ts';
 import { CompressedReader } from './compressed.ts';
 import { CompressedWriter } from './compressed-write.ts';
 import { DataDiscards } from './data-discards.ts';
@@ -58,8 +59,12 @@ export interface Writer {
  * An image that is only read: nothing ever is dirty.
  * @param l1 the L1 table of a snapshot; the active one when left out
  */
-export async function buildReader(image: Image, sizes: CacheSizes, l1?: Buffer): Promise<Reader> {
-  const table = l1 === undefined ? await readL1(image) : new L1Table(image, l1, 0);
+export async function buildReader(
+  image: Image,
+  { sizes, repairs }: { readonly sizes: CacheSizes; readonly repairs: boolean },
+  l1?: Buffer,
+): Promise<Reader> {
+  const table = l1 === undefined ? await readL1(image, repairs) : new L1Table(image, l1, 0);
   return readerOf(image, table, { capacity: sizes.slices, makeRoom: () => Promise.resolve() });
 }
 
@@ -85,6 +90,8 @@ function mapOf(image: Image, l2: L2Cache): Reader['map'] {
 
 export interface WriterOptions {
   readonly sizes: CacheSizes;
+  /** Tables may be where none can be: a repair looks at them by itself. */
+  readonly repairs?: boolean;
   readonly snapshots: SnapshotTable;
   readonly bitmaps?: BitmapList;
   readonly policy: DiscardPolicy;
@@ -98,8 +105,8 @@ export async function buildWriter(
   image: Image,
   parts: WriterOptions,
 ): Promise<{ reader: Reader; writer: Writer }> {
-  const l1 = await readL1(image);
-  const table = await readRefcountTable(image);
+  const l1 = await readL1(image, parts.repairs ?? false);
+  const table = await readRefcountTable(image, parts.repairs ?? false);
   const makeRoom = () => writeback.flush();
   const refcounts = new Refcounts(image, table, { capacity: parts.sizes.pages, makeRoom });
   const metadata = new MetadataClusters(image, { ...parts, l1, refcountTable: table });
@@ -155,17 +162,18 @@ export async function buildWriter(
   };
 }
 
-async function readL1(image: Image): Promise<L1Table> {
+async function readL1(image: Image, repairs: boolean): Promise<L1Table> {
   const { l1_table_offset: offset, l1_size: entries } = image.header.fields;
-  if (entries > 0) requireInside(image, 'l1_table_offset', offset);
+  if (entries > 0 && !repairs) requireInside(image, 'l1_table_offset', offset);
   const bytes = Buffer.alloc(entries * 8);
   if (entries > 0) await image.file.read(bytes, offset);
   return new L1Table(image, bytes, offset);
 }
 
-async function readRefcountTable(image: Image): Promise<RefcountTable> {
+async function readRefcountTable(image: Image, repairs: boolean): Promise<RefcountTable> {
   const { refcount_table_offset: offset, refcount_table_clusters: clusters } = image.header.fields;
-  requireInside(image, 'refcount_table_offset', offset);
+  if (repairs && !isTableUsable(image)) return new RefcountTable(image, Buffer.alloc(0), 0);
+  if (!repairs) requireInside(image, 'refcount_table_offset', offset);
   const bytes = Buffer.alloc(clusters * image.geometry.clusterSize);
   await image.file.read(bytes, offset);
   return new RefcountTable(image, bytes, offset);

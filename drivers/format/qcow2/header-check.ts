@@ -36,17 +36,25 @@ export function checkHeaderBasics(header: Header, subject: string): void {
   }
 }
 
-/** Every rule of the specification that the header alone, with its extensions, can break. */
-export function checkHeader(header: Header, extensions: readonly HeaderExtension[], subject: string): void {
+/**
+ * Every rule of the specification that the header alone, with its extensions, can break.
+ * @param repairs what a repair makes anew, or gives up, is not looked at: refcounts and snapshots
+ */
+export function checkHeader(
+  header: Header,
+  extensions: readonly HeaderExtension[],
+  { subject, repairs }: { readonly subject: string; readonly repairs: boolean },
+): void {
   const refuse = refuser(subject);
   checkFeatures(header, extensions, refuse);
   checkEncryption(header, extensions, refuse);
   if (header.refcount_order > 6) refuse(`refcount_order is ${header.refcount_order}`, 'must be 0 to 6');
   if (Number.isNaN(header.size)) refuse('size is over 2^53 bytes', 'must be less');
   checkL1(header, refuse);
+  checkBackingName(header, refuse);
+  if (repairs) return;
   checkRefcountTable(header, refuse);
   checkSnapshotFields(header, refuse);
-  checkBackingName(header, refuse);
 }
 
 function refuser(subject: string): Refuse {

@@ -181,12 +181,7 @@ export class MetadataClusters {
 }
 
 function singleBits(what: string): number {
-  switch (kindOfTable(what)) {
-    case 'active-l2':
-      return Single.l2 | Single.own;
-    case 'refcount-block':
-      return Single.block;
-    default:
-      return 0;
-  }
+  const kind = kindOfTable(what);
+  if (kind === 'active-l2') return Single.l2 | Single.own;
+  return kind === 'refcount-block' ? Single.block : 0;
 }

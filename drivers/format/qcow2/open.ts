@@ -31,7 +31,7 @@ import type { MetadataKind } from './overlap-modes.ts';
 import { rebuildRefcounts } from './rebuild-refcounts.ts';
 import { findSnapshot } from './snapshot/find.ts';
 import { readSnapshotL1 } from './snapshot/view.ts';
-import { readSnapshots } from './snapshots.ts';
+import { readSnapshots, SnapshotList } from './snapshots.ts';
 import type { SnapshotTable } from './snapshots.ts';
 
 /** Enough for every header field and, in most images, all extensions. */
@@ -47,7 +47,7 @@ interface Head {
 export async function openQcow2(context: OpenContext<Qcow2Options>): Promise<MappingDriver> {
   const { subject, options, common } = context;
   const file = context.child('file');
-  const head = await readHead(file, subject);
+  const head = await readHead(file, subject, options['x-repair']);
   const { header, names } = head;
   sliceSizeOption(options, subject);
   const writable = decideWritable(context, header);
@@ -128,7 +128,7 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
     entry: geometry.entrySize,
   });
   const cleanSeconds = options['cache-clean-interval'];
-  const snapshots = await readSnapshots(file, header.fields, subject);
+  const snapshots = await listSnapshots(image, options);
   const info = () =>
     imageInfo(
       header.fields,
@@ -145,7 +145,8 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
   const rest = { image, snapshots, bitmaps, area, info, wipe, cleanSeconds, changeBacking, luks };
   if (!writable || options.snapshot !== undefined) {
     const l1 = await snapshotL1(image, snapshots, options);
-    return { ...rest, reader: await buildReader(image, sizes, l1), writer: undefined };
+    const opening = { sizes, repairs: options['x-repair'] };
+    return { ...rest, reader: await buildReader(image, opening, l1), writer: undefined };
   }
   const policy = {
     request: options['pass-discard-request'] ?? mode.discard === 'unmap',
@@ -155,8 +156,20 @@ async function assemble(assembly: Assembly, mode: Mode): Promise<DiskParts> {
   const keepsPlaces = keepsPlacesOption(options, geometry.version, subject);
   // A repair mends what is found, and must not be stopped by it.
   const overlap = options['x-repair'] ? new Set<MetadataKind>() : overlapKinds(options);
-  const writing = { sizes, snapshots, bitmaps, policy, keepsPlaces, overlap };
+  const repairs = options['x-repair'];
+  const writing = { sizes, repairs, snapshots, bitmaps, policy, keepsPlaces, overlap };
   return { ...rest, ...(await buildWriter(image, writing)) };
+}
+
+/** A repair looks at the table by itself. */
+async function listSnapshots({ file, header, subject }: Image, options: Qcow2Options): Promise<SnapshotList> {
+  try {
+    return await readSnapshots(file, header.fields, subject);
+  } catch (error) {
+    if (options['x-repair'] && error instanceof BlockError && error.code === 'EINVAL')
+      return new SnapshotList([], 0);
+    throw error;
+  }
 }
 
 function keepsPlacesOption(options: Qcow2Options, version: number, subject: string): boolean {
@@ -181,7 +194,7 @@ async function snapshotL1(
   return readSnapshotL1(image, snapshot);
 }
 
-async function readHead(file: Child, subject: string): Promise<Head> {
+async function readHead(file: Child, subject: string, repairs: boolean): Promise<Head> {
   const first = Buffer.alloc(FIRST_READ);
   await file.read(first, 0);
   const header = decodeHeader(first);
@@ -193,7 +206,7 @@ async function readHead(file: Child, subject: string): Promise<Head> {
   const end = nameAt > 0 && nameAt < clusterSize ? nameAt : clusterSize;
   const start = header.version === 2 ? V2_LENGTH : header.header_length;
   const extensions = parseExtensions(bytes, start, end, subject);
-  checkHeader(header, extensions, subject);
+  checkHeader(header, extensions, { subject, repairs });
   return { header, extensions, names: namesInImage(header, extensions, bytes), bytes };
 }
 

@@ -5,9 +5,9 @@ import { alignUp } from '../../../src/util/sizes.ts';
 import type { Header } from './header.ts';
 import { decodeSnapshot, SNAPSHOT_FIXED } from './snapshot/entry.ts';
 
-const EXTRA_MAX = 1024;
+export const EXTRA_MAX = 1024;
 export const SNAPSHOT_TABLE_MAX = 64 * 1024 * 1024;
-const L1_MAX = 32 * 1024 * 1024;
+export const SNAPSHOT_L1_MAX = 32 * 1024 * 1024;
 const CHUNK = 1024 * 1024;
 
 export interface Snapshot extends SnapshotInfo {
@@ -70,8 +70,10 @@ function checkSnapshot(snapshot: Snapshot, header: Header, reader: EntryReader):
       `L1 table of snapshot "${name}" is at ${l1Offset}, must be a multiple of the cluster size ${cluster}`,
     );
   }
-  if (l1Entries * 8 > L1_MAX) {
-    reader.refuse(`L1 table of snapshot "${name}" has ${l1Entries} entries, must be at most ${L1_MAX / 8}`);
+  if (l1Entries * 8 > SNAPSHOT_L1_MAX) {
+    reader.refuse(
+      `L1 table of snapshot "${name}" has ${l1Entries} entries, must be at most ${SNAPSHOT_L1_MAX / 8}`,
+    );
   }
 }
 

@@ -1,7 +1,7 @@
 import { BlockError } from '../../../../src/block/errors.ts';
-import { countReferences } from '../check/check.ts';
-import type { ExpectedRefcounts } from '../check/expected-refcounts.ts';
+import type { ClusterCounts } from '../check/cluster-counts.ts';
 import { rebuildFromScratch } from '../check/rebuild.ts';
+import { countReferences } from '../check/survey.ts';
 import type { DiskParts } from '../disk.ts';
 import { refcountMax } from '../refcount-entry.ts';
 import type { AmendProgress } from './amend.ts';
@@ -11,25 +11,22 @@ export async function countFor(
   parts: DiskParts,
   bits: number,
   progress: AmendProgress,
-): Promise<ExpectedRefcounts> {
+): Promise<ClusterCounts> {
   const { image } = parts;
   const refuse = (code: 'EIO' | 'EFBIG', what: string): never => {
     throw new BlockError(code, `Cannot amend image "${image.subject}": ${what}`);
   };
-  const { findings, expected } = await countReferences(parts, {
-    repair: 'none',
-    ...(progress === undefined ? {} : { progress }),
-  });
+  const { findings, counts } = await countReferences(image, progress);
   const { corruptions, checkErrors, messages } = findings;
   if (corruptions + checkErrors > 0)
-    refuse('EIO', `it is damaged, check and repair it first: ${messages[0] ?? ''}`);
+    refuse('EIO', `it is damaged, check and repair it first: ${messages.list[0] ?? ''}`);
   const most = refcountMax(bits);
-  for (let cluster = 0; cluster < expected.end && bits < image.geometry.refcountBits; cluster += 1) {
-    const count = expected.get(cluster);
+  for (let cluster = 0; cluster < counts.end && bits < image.geometry.refcountBits; cluster += 1) {
+    const count = counts.get(cluster);
     if (count > most)
       refuse('EFBIG', `cluster ${cluster} has ${count} references, over what ${bits} bits hold`);
   }
-  return expected;
+  return counts;
 }
 
 /**
@@ -40,14 +37,14 @@ export async function countFor(
 export async function changeRefcountBits(
   parts: DiskParts,
   bits: number,
-  counted: ExpectedRefcounts | undefined,
+  counted: ClusterCounts | undefined,
 ): Promise<void> {
   const { image } = parts;
-  const expected = counted ?? (await countFor(parts, bits, undefined));
+  const counts = counted ?? (await countFor(parts, bits, undefined));
   const { clusterSize } = image.geometry;
   const geometry = { ...image.geometry, refcountBits: bits, blockEntries: (clusterSize * 8) / bits };
   const { file, header, subject } = image;
-  await rebuildFromScratch({ file, header, subject, geometry }, expected, {
+  await rebuildFromScratch({ file, header, subject, geometry }, counts, {
     refcount_order: Math.log2(bits),
   });
   const text = `Cannot write to image "${subject}": its refcounts have another width now, it has to be opened again`;

@@ -1,83 +1,93 @@
-import type { CheckOptions } from '../../../../src/block/driver.ts';
-import type { ExpectedRefcounts } from './expected-refcounts.ts';
-import type { Findings } from './findings.ts';
-import type { Image } from '../image.ts';
 import { COPIED_WORD, hostOffset, isCompressed, isCopied } from '../l2-entry.ts';
+import { writeTable } from '../table-io.ts';
+import { eachL1Entry } from './count-l1.ts';
+import { encodeWords } from './entry-words.ts';
 import type { References } from './references.ts';
 
 export interface CopiedCheck {
   readonly references: References;
-  readonly repair: CheckOptions['repair'];
+  /** Whether a cluster's refcount is one; undefined where nobody knows. */
+  readonly isOne: (cluster: number) => boolean | undefined;
+  /** Told of each flag that is wrong. */
+  readonly wrong: (message: string) => void;
+  /** Writes the tables themselves: nothing of them may be cached. */
+  readonly repairs: boolean;
+  readonly step: () => void;
 }
 
 /**
  * The flag of the active tables that says "refcount is exactly one": wrongly set it lets a write destroy a snapshot,
- * wrongly clear it costs a copy. Repairs write the tables themselves: to be called with nothing cached.
+ * wrongly clear it costs a copy. Entries that can't be followed are left alone.
  */
-export async function checkCopiedFlags({ references, repair }: CopiedCheck): Promise<void> {
-  const { image, expected, findings } = references;
+export async function checkCopiedFlags(check: CopiedCheck): Promise<void> {
+  const { references } = check;
+  const { image } = references;
   const { l1_table_offset: offset, l1_size: entries } = image.header.fields;
-  if (entries === 0) return;
-  const flags = new FlagCheck(expected, findings, repair === 'all');
-  const l1 = Buffer.alloc(entries * 8);
-  await image.file.read(l1, offset);
-  const { clusterSize, entrySize } = image.geometry;
-  const l2 = Buffer.alloc(clusterSize);
-  for (let index = 0; index < entries; index += 1) {
-    const table = hostOffset(l1.readUInt32BE(index * 8), l1.readUInt32BE(index * 8 + 4));
-    if (table === 0 || table % clusterSize !== 0 || table >= image.file.size) continue;
-    flags.check(l1, index * 8, table / clusterSize, `L1 entry ${index}`);
-    if (image.external) continue;
-    await image.file.read(l2, table);
-    for (let entry = 0; entry < image.geometry.tableEntries; entry += 1) {
-      checkEntry(flags, image, l2, entry * entrySize);
-    }
-    if (flags.takeChanged()) await image.file.write(Buffer.from(l2), table);
-  }
-  if (flags.changedEver) await image.file.write(l1, offset);
-}
-
-function checkEntry(flags: FlagCheck, image: Image, l2: Buffer, at: number): void {
-  const high = l2.readUInt32BE(at);
-  if (isCompressed(high)) return;
-  const place = hostOffset(high, l2.readUInt32BE(at + 4));
   const { clusterSize } = image.geometry;
-  if (place === 0 || place % clusterSize !== 0) return;
-  flags.check(l2, at, place / clusterSize, `the L2 entry of host offset ${place}`);
+  const flags = new L2Flags(check);
+  await eachL1Entry(references, { offset, entries }, async ({ high, low, index }) => {
+    const table = hostOffset(high, low);
+    if (table === 0) return;
+    const isOne = check.isOne(Math.floor(table / clusterSize));
+    if (isOne === undefined) return;
+    if (isOne !== isCopied(high)) {
+      check.wrong(message(`L1 entry ${index}`, high));
+      if (check.repairs)
+        await image.file.write(encodeWords({ high: toggled(high), low }), offset + index * 8);
+    }
+    const cluster = table / clusterSize;
+    if (table % clusterSize === 0 && references.isInFile(table) && !isElsewhere(references, cluster))
+      await flags.check(table);
+  });
+  if (check.repairs) await image.file.flush();
 }
 
-class FlagCheck {
-  changedEver = false;
-  private changed = false;
-  private readonly expected: ExpectedRefcounts;
-  private readonly findings: Findings;
-  private readonly fixes: boolean;
+/** What is in the place of another table is not read as an L2 table. */
+function isElsewhere(references: References, cluster: number): boolean {
+  return references.fixed.find(cluster) !== undefined;
+}
 
-  constructor(expected: ExpectedRefcounts, findings: Findings, fixes: boolean) {
-    this.expected = expected;
-    this.findings = findings;
-    this.fixes = fixes;
+class L2Flags {
+  private readonly check_: CopiedCheck;
+  private readonly bytes: Buffer;
+
+  constructor(check: CopiedCheck) {
+    this.check_ = check;
+    this.bytes = Buffer.alloc(check.references.image.geometry.clusterSize);
   }
 
-  check(bytes: Buffer, at: number, cluster: number, what: string): void {
-    const high = bytes.readUInt32BE(at);
-    const references = this.expected.get(cluster);
-    const copied = isCopied(high);
-    if (references === 0 || copied === (references === 1)) return;
-    const said = copied ? 'says' : 'does not say';
-    this.findings.corruption(
-      `${what} ${said} that its refcount is one, with ${references} references`,
-      this.fixes,
-    );
-    if (!this.fixes) return;
-    bytes.writeUInt32BE(copied ? high - COPIED_WORD : high + COPIED_WORD, at);
-    this.changed = true;
-    this.changedEver = true;
+  async check(table: number): Promise<void> {
+    const { references, repairs, step } = this.check_;
+    const { image } = references;
+    const { entrySize } = image.geometry;
+    step();
+    await image.file.read(this.bytes, table);
+    let changed = false;
+    for (let at = 0; at < this.bytes.length; at += entrySize) {
+      const high = this.bytes.readUInt32BE(at);
+      const low = this.bytes.readUInt32BE(at + 4);
+      if ((high | low) === 0 || !this.isWrong(high, low)) continue;
+      this.check_.wrong(message(`entry ${at / entrySize} of the L2 table at ${table}`, high));
+      if (repairs) this.bytes.writeUInt32BE(toggled(high), at);
+      changed = repairs;
+    }
+    if (changed) await writeTable(image.file, this.bytes, table);
   }
 
-  takeChanged(): boolean {
-    const { changed } = this;
-    this.changed = false;
-    return changed;
+  private isWrong(high: number, low: number): boolean {
+    if (isCompressed(high)) return false;
+    const { image } = this.check_.references;
+    const place = hostOffset(high, low);
+    if (place === 0 && !(image.external && isCopied(high))) return false;
+    const isOne = image.external || this.check_.isOne(Math.floor(place / image.geometry.clusterSize));
+    return isOne !== undefined && isOne !== isCopied(high);
   }
+}
+
+const toggled = (high: number): number => (isCopied(high) ? high - COPIED_WORD : high + COPIED_WORD);
+
+function message(what: string, high: number): string {
+  return isCopied(high)
+    ? `${what} says that its cluster's refcount is one, which it is not`
+    : `${what} does not say that its cluster's refcount is one, which it is`;
 }

@@ -1,9 +1,10 @@
 import { BlockError } from '../../../../src/block/errors.ts';
-import type { ExpectedRefcounts } from './expected-refcounts.ts';
 import type { Header } from '../header.ts';
 import type { Image } from '../image.ts';
 import { refcountMax, writeRefcount } from '../refcount-entry.ts';
 import { writeU64 } from '../u64.ts';
+import type { ClusterCounts } from './cluster-counts.ts';
+import { REFCOUNT_TABLE_MAX } from './stored-refcounts.ts';
 
 type Rebuilt = Pick<Image, 'file' | 'header' | 'subject' | 'geometry'>;
 
@@ -14,69 +15,92 @@ export interface NewRefcounts {
 }
 
 /**
- * Writes refcount blocks and a refcount table anew behind everything else, and points the header at them. `expected`
- * counts all but refcount structures; afterwards it counts the new ones too.
+ * Writes refcount blocks and a refcount table anew behind everything else, and points the header at them. Where there is no
+ * room, or a write fails, the image is as it was.
+ * @param counts of all but refcount structures; afterwards it has the new ones too
  * @param more further fields that the header gets with them
  */
 export async function rebuildFromScratch(
   image: Rebuilt,
-  expected: ExpectedRefcounts,
+  counts: ClusterCounts,
   more: Partial<Header> = {},
 ): Promise<NewRefcounts> {
-  const { clusterSize, blockEntries } = image.geometry;
-  const start = Math.max(expected.end, Math.ceil(image.file.size / clusterSize));
-  const layout = layOut(expected, start, image);
-  expected.add(start, layout.tableClusters + layout.blocks.length);
-  const table = Buffer.alloc(layout.tableClusters * clusterSize);
-  for (const [index, block] of layout.blocks.entries()) {
-    const offset = (start + layout.tableClusters + index) * clusterSize;
-    writeU64(table, offset, block * 8);
-    await image.file.write(blockBytes(image, expected, block * blockEntries), offset);
-  }
+  const { file, header, geometry } = image;
+  const { clusterSize } = geometry;
+  const size = file.size;
+  const start = Math.max(counts.end, Math.ceil(size / clusterSize));
+  const layout = layOut(image, counts, start);
   const offset = start * clusterSize;
-  await image.file.write(table, offset);
-  await image.file.flush();
+  const table = Buffer.alloc(layout.tableClusters * clusterSize);
+  const end = start + layout.tableClusters + layout.blocks.length;
+  for (let cluster = start; cluster < end; cluster += 1) counts.set(cluster, 1);
+  try {
+    await writeStructures(image, counts, layout, { table, offset });
+  } catch (error) {
+    await file.resize(size, true).catch(() => undefined);
+    throw error;
+  }
   const place = { refcount_table_offset: offset, refcount_table_clusters: layout.tableClusters };
-  await image.header.update({ ...more, ...place });
+  await header.update({ ...more, ...place });
   return { table, offset };
 }
 
-/** Numbers of the blocks needed, those for the new structures included, and clusters of the table. */
-function layOut(
-  expected: ExpectedRefcounts,
-  start: number,
+async function writeStructures(
   image: Rebuilt,
-): { blocks: number[]; tableClusters: number } {
-  const { clusterSize, blockEntries } = image.geometry;
+  counts: ClusterCounts,
+  { blocks, tableClusters }: Layout,
+  { table, offset }: NewRefcounts,
+): Promise<void> {
+  const { file, geometry } = image;
+  const { clusterSize, blockEntries } = geometry;
+  for (const [number, block] of blocks.entries()) {
+    const at = offset + (tableClusters + number) * clusterSize;
+    writeU64(table, at, block * 8);
+    await file.write(blockBytes(image, counts, block * blockEntries), at);
+  }
+  await file.write(table, offset);
+  await file.flush();
+}
+
+interface Layout {
+  /** Numbers of the blocks needed, those for the new structures included. */
+  readonly blocks: readonly number[];
+  readonly tableClusters: number;
+}
+
+/**
+ *   in use: blocks where anything is counted | start: table, blocks | what these need themselves
+ */
+function layOut({ geometry, subject }: Rebuilt, counts: ClusterCounts, start: number): Layout {
+  const { clusterSize, blockEntries } = geometry;
+  const tail = Math.floor(start / blockEntries);
   const blocks: number[] = [];
-  for (let index = 0; index * blockEntries < start; index += 1) {
-    if (expected.anyIn(index * blockEntries, blockEntries)) blocks.push(index);
-  }
+  for (let index = 0; index < tail; index += 1)
+    if (counts.anyIn(index * blockEntries, blockEntries)) blocks.push(index);
+  const before = blocks.length;
+  let tailBlocks = 1;
   for (;;) {
-    const last = blocks.at(-1) ?? 0;
-    const tableClusters = Math.ceil(((last + 1) * 8) / clusterSize);
-    const end = start + tableClusters + blocks.length;
-    const missing = firstMissing(
-      blocks,
-      Math.floor(start / blockEntries),
-      Math.floor((end - 1) / blockEntries),
-    );
-    if (missing < 0) return { blocks, tableClusters };
-    blocks.push(missing);
-    blocks.sort((a, b) => a - b);
+    const tableClusters = Math.ceil(((tail + tailBlocks) * 8) / clusterSize);
+    const end = start + tableClusters + before + tailBlocks;
+    const wanted = Math.floor((end - 1) / blockEntries) - tail + 1;
+    if (wanted > tailBlocks) {
+      tailBlocks = wanted;
+      continue;
+    }
+    if (tableClusters * clusterSize > Math.max(REFCOUNT_TABLE_MAX, clusterSize)) {
+      const what = `its refcount table would take ${tableClusters * clusterSize} bytes, must be at most ${REFCOUNT_TABLE_MAX}`;
+      throw new BlockError('EFBIG', `Cannot repair image "${subject}": ${what}`);
+    }
+    for (let index = 0; index < tailBlocks; index += 1) blocks.push(tail + index);
+    return { blocks, tableClusters };
   }
 }
 
-function firstMissing(blocks: readonly number[], from: number, to: number): number {
-  for (let index = from; index <= to; index += 1) if (!blocks.includes(index)) return index;
-  return -1;
-}
-
-function blockBytes(image: Rebuilt, expected: ExpectedRefcounts, first: number): Buffer {
+function blockBytes(image: Rebuilt, counts: ClusterCounts, first: number): Buffer {
   const { clusterSize, blockEntries, refcountBits } = image.geometry;
   const bytes = Buffer.alloc(clusterSize);
   for (let entry = 0; entry < blockEntries; entry += 1) {
-    const count = expected.get(first + entry);
+    const count = counts.get(first + entry);
     if (count === 0) continue;
     if (count > refcountMax(refcountBits)) {
       const what = `cluster ${first + entry} has ${count} references, over what ${refcountBits} bits hold`;
