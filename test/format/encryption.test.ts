@@ -136,7 +136,7 @@ const ours = test.macro<[Subject]>(async (t: ExecutionContext, subject) => {
   const node = await locked.openImage(image, subject.format, { 'read-only': true });
   const info = await node.impl.info?.();
   const theirData = found['format-specific']?.data;
-  t.deepEqual(info?.formatSpecific, theirData);
+  if (theirData !== undefined) t.deepEqual(info?.formatSpecific, theirData);
   if (subject.format === 'luks') return;
   const door = locked.attachRoot(node, { name: 'test', used: 1 });
   await t.throwsAsync(door.read(Buffer.alloc(SIZE), 0), { message: /it is encrypted, and no key was given/ });

@@ -205,11 +205,16 @@ export class ParallelsImage implements MappingDriver {
   }
 
   info(): Promise<ImageInfo> {
-    const { header } = this.parts;
+    const { header, geometry } = this.parts;
     return Promise.resolve({
       clusterSize: this.clusterSize,
       dirty: this.mark.isSet,
-      formatSpecific: { version: header.magic === MAGIC_V2 ? 2 : 1, 'in-use': this.mark.isSet },
+      formatSpecific: {
+        version: header.magic === MAGIC_V2 ? 2 : 1,
+        'in-use': this.mark.isSet,
+        'data-offset': geometry.dataOffset,
+        'format-extension': header.ext_off !== 0,
+      },
     });
   }
 

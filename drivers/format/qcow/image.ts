@@ -218,7 +218,11 @@ export class QcowImage implements MappingDriver {
 
   info(): Promise<ImageInfo> {
     const { backingFilename } = this.parts;
-    const info = { clusterSize: this.clusterSize, encrypted: this.codec !== undefined };
+    const formatSpecific = {
+      'l2-entries': this.parts.geometry.l2Entries,
+      ...(this.codec === undefined ? {} : { encrypt: { format: 'aes' } }),
+    };
+    const info = { clusterSize: this.clusterSize, encrypted: this.codec !== undefined, formatSpecific };
     return Promise.resolve(backingFilename === undefined ? info : { ...info, backingFilename });
   }
 

@@ -195,8 +195,9 @@ export class QedImage implements MappingDriver {
   }
 
   info(): Promise<ImageInfo> {
-    const { backing } = this.parts;
-    const info = { clusterSize: this.clusterSize, dirty: this.flag.isSet };
+    const { backing, header } = this.parts;
+    const formatSpecific = { 'table-size': header.table_size, 'needs-check': this.flag.isSet };
+    const info = { clusterSize: this.clusterSize, dirty: this.flag.isSet, formatSpecific };
     if (backing === undefined) return Promise.resolve(info);
     const named = { ...info, backingFilename: backing.filename };
     return Promise.resolve(backing.isRaw ? { ...named, backingFormat: 'raw' } : named);

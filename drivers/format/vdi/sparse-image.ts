@@ -1,3 +1,4 @@
+import { eachWholeUnit } from '../../../src/block/whole-units.ts';
 import { Entry, isOverlay } from './header.ts';
 import { VdiImage } from './image.ts';
 
@@ -41,25 +42,16 @@ export class SparseVdiImage extends VdiImage {
     if (entry < Entry.zero) this.places.release(entry);
   }
 
-  /** Visits the whole blocks from `offset` on while `visit` handles them; the bytes handled. */
   private eachWhole(
     offset: number,
     length: number,
     visit: (block: number, entry: number) => boolean,
   ): number | false {
-    const { block_size: unit } = this.header;
-    if (offset % unit !== 0) return 0;
-    const end = offset + length;
-    let at = offset;
-    while (at < end) {
-      const next = Math.min(at + unit, this.size);
-      if (next > end) break;
-      const block = at / unit;
+    const disk = { unit: this.header.block_size, size: this.size };
+    return eachWholeUnit({ offset, length }, disk, (block) => {
       const entry = this.map.entry(block);
-      if (entry === undefined || !this.mayBegin()) return at > offset ? at - offset : false;
-      if (!visit(block, entry)) break;
-      at = next;
-    }
-    return at - offset;
+      if (entry === undefined || !this.mayBegin()) return 'load';
+      return visit(block, entry) ? 'done' : 'stop';
+    });
   }
 }

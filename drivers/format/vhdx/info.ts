@@ -12,6 +12,7 @@ export function describe(image: { headers: HeaderPair; metadata: Metadata; logSt
   const [backingFilename] = parent === undefined ? [] : parentNames(parent);
   return {
     clusterSize: metadata.blockSize,
+    dirty: logState === 'replayed in memory' || logState === 'unreadable',
     ...(backingFilename === undefined ? {} : { backingFilename, backingFormat: 'vhdx' }),
     formatSpecific: {
       subformat: metadata.hasParent ? 'differencing' : metadata.leaveAllocated ? 'fixed' : 'dynamic',

@@ -1,3 +1,4 @@
+import { eachWholeUnit } from '../../../src/block/whole-units.ts';
 import { State } from './bat.ts';
 import { VhdxImage } from './image.ts';
 
@@ -19,19 +20,11 @@ export class SparseVhdxImage extends VhdxImage {
     });
   }
 
-  /** Visits the whole blocks from `offset` on while `visit` handles them; the bytes handled. */
   private eachWhole(offset: number, length: number, visit: (block: number) => boolean): number | false {
-    const { allocationUnit: unit } = this.limits;
-    if (offset % unit !== 0) return 0;
-    const end = offset + length;
-    let at = offset;
-    while (at < end) {
-      const next = Math.min(at + unit, this.size);
-      if (next > end) break;
-      if (!this.bat.read(at / unit) || !this.mayBegin()) return at > offset ? at - offset : false;
-      if (!visit(at / unit)) break;
-      at = next;
-    }
-    return at - offset;
+    const disk = { unit: this.limits.allocationUnit, size: this.size };
+    return eachWholeUnit({ offset, length }, disk, (block) => {
+      if (!this.bat.read(block) || !this.mayBegin()) return 'load';
+      return visit(block) ? 'done' : 'stop';
+    });
   }
 }

@@ -1,3 +1,4 @@
+import { eachWholeUnit } from '../../../src/block/whole-units.ts';
 import { NO_PLACE } from './block-table.ts';
 import { VpcImage } from './image.ts';
 
@@ -18,24 +19,16 @@ export class DynamicImage extends VpcImage {
     });
   }
 
-  /** Visits the whole blocks from `offset` on while `visit` handles them; the bytes handled. */
   private eachWhole(
     offset: number,
     length: number,
     visit: (block: number, place: number) => boolean,
   ): number | false {
-    const { allocationUnit: unit } = this.limits;
-    if (offset % unit !== 0) return 0;
-    const end = offset + length;
-    let at = offset;
-    while (at < end) {
-      const next = Math.min(at + unit, this.size);
-      const block = at / unit;
+    const disk = { unit: this.limits.allocationUnit, size: this.size };
+    return eachWholeUnit({ offset, length }, disk, (block) => {
       const place = this.table.place(block);
-      if (place === undefined) return at > offset ? at - offset : false;
-      if (next > end || !visit(block, place)) break;
-      at = next;
-    }
-    return at - offset;
+      if (place === undefined) return 'load';
+      return visit(block, place) ? 'done' : 'stop';
+    });
   }
 }
