@@ -1,4 +1,7 @@
-/** A flat disk cut into numbered files: name.001, name.002 ... (or from .000 on). Read and written, not resized. */
+/**
+ * A flat disk cut into numbered files: name.001, name.002 ... (or from .000 on), all but the last of one size. It is resized
+ * within its last part: parts are neither added nor removed.
+ */
 import type { Child } from '../../src/block/child.ts';
 import type { ImageInfo, MappingDriver, OpenContext } from '../../src/block/driver.ts';
 import { defineDriver } from '../../src/block/driver.ts';

@@ -31,6 +31,11 @@ for (const mode of ['growing', 'sparse'] as const) {
     const child = await holdImage(graphWith(t, bochsDriver), path);
     t.is(child.node.driver.name, 'bochs');
     t.is(difference(await readAll(child), disk), undefined);
+    const info = await child.node.impl.info?.();
+    t.is(info?.formatSpecific?.['subformat'], mode);
+    // QEMU does not read sparse ones.
+    if (mode === 'growing' && canRun(t, 'qemu-img'))
+      await run('qemu-img', ['compare', '-f', 'raw', '-F', 'bochs', raw, path]);
   });
 
   test.serial(`bochs: damaged images are refused or served, ${mode}`, async (t) => {

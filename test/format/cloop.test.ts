@@ -32,6 +32,7 @@ for (const block of [4096, 65536, MIB]) {
     t.is(child.node.driver.name, 'cloop');
     t.is(difference(await readAll(child), disk), undefined);
     t.is(difference(await readAll(child), disk), undefined, 'again, from the cache');
+    if (canRun(t, 'qemu-img')) await run('qemu-img', ['compare', '-f', 'raw', '-F', 'cloop', raw, path]);
   });
 }
 

@@ -53,6 +53,35 @@ for (const [first, width] of [
   });
 }
 
+test('split: the last part grows up to the size of the others and shrinks to a byte, no further', async (t) => {
+  const folder = await tempDir(t);
+  const model = Buffer.alloc(3 * PART);
+  mixedDisk(4, 2 * PART + 5000).copy(model);
+  const paths = await writeParts(folder, model.subarray(0, 2 * PART + 5000), 1, 3);
+  const graph = graphWith(t, splitDriver);
+  const child = await holdImage(graph, paths[0] ?? '', undefined, false);
+  await child.resize(3 * PART);
+  t.is(difference(await readAll(child), model), undefined, 'zeroes where it has grown');
+  const wanted =
+    /disk.003", would have \d+ bytes, must have 1 to 1049088; parts are neither added nor removed/;
+  await t.throwsAsync(child.resize(3 * PART + 1), { code: 'ENOTSUP', message: wanted });
+  await child.write(Buffer.alloc(1000, 9), 3 * PART - 1000);
+  await child.resize(2 * PART + 1, true);
+  await t.throwsAsync(child.resize(2 * PART, true), { code: 'ENOTSUP', message: /would have 0 bytes/ });
+  await t.throwsAsync(child.resize(PART, true), { code: 'ENOTSUP', message: /parts are neither added/ });
+  t.is(difference(await readAll(child), model.subarray(0, 2 * PART + 1)), undefined);
+  await child.write(Buffer.alloc(20, 5), 3 * PART - 20);
+  t.is(child.size, 3 * PART, 'a write behind the end makes it grow');
+  await release(graph, child);
+  model.fill(0, 2 * PART + 1).fill(5, 3 * PART - 20);
+  const parts = await Promise.all(paths.map((path) => readFile(path)));
+  t.deepEqual(
+    parts.map(({ length }) => length),
+    [PART, PART, PART],
+  );
+  t.is(difference(Buffer.concat(parts), model), undefined);
+});
+
 test('split: a missing part is named', async (t) => {
   const paths = await writeParts(await tempDir(t), mixedDisk(2, 5 * PART), 1, 3);
   await unlink(paths[2] ?? '');

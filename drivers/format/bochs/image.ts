@@ -76,7 +76,10 @@ export class BochsImage implements MappingDriver {
 
   info(): Promise<ImageInfo> {
     const { kind, unit } = this.layout;
-    return Promise.resolve({ clusterSize: unit, formatSpecific: { subformat: kind } });
+    return Promise.resolve({
+      clusterSize: unit,
+      formatSpecific: { subformat: kind === 'redolog' ? 'growing' : kind },
+    });
   }
 
   private tryMapSectors(place: number, inside: number, max: number, out: Extent): boolean {
