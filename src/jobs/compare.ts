@@ -2,6 +2,7 @@ import type { Child } from '../block/child.ts';
 import { isZero } from '../block/zero.ts';
 import { inParallel, segments } from './segments.ts';
 import type { JobControl, Segment } from './segments.ts';
+import { SpareBuffers } from './spare-buffers.ts';
 
 const CHUNK = 1024 * 1024;
 
@@ -18,10 +19,13 @@ export async function compareDisks(left: Child, right: Child, control: JobContro
   const common = Math.min(left.size, right.size);
   let difference = Infinity;
   let done = 0;
+  // Halves: of either disk one.
+  const rooms = new SpareBuffers(CHUNK * 2);
   const check = async (segment: Segment, other: Child | undefined, disk: Child): Promise<void> => {
     control.signal?.throwIfAborted();
     if (segment.offset < difference) {
-      difference = Math.min(difference, await firstDifference(segment, disk, other));
+      const found = await rooms.with((room) => firstDifference(segment, { disk, other }, room));
+      difference = Math.min(difference, found);
     }
     done += segment.length;
     control.progress?.(done, total);
@@ -36,13 +40,19 @@ export async function compareDisks(left: Child, right: Child, control: JobContro
   return { difference: difference === Infinity ? undefined : difference, sizesDiffer: total !== common };
 }
 
-async function firstDifference(segment: Segment, disk: Child, other: Child | undefined): Promise<number> {
-  const { offset, length, zero } = segment;
-  const bytes = Buffer.alloc(length);
+async function firstDifference(
+  { offset, length, zero }: Segment,
+  { disk, other }: { readonly disk: Child; readonly other: Child | undefined },
+  room: Buffer,
+): Promise<number> {
+  const bytes = room.subarray(0, length);
+  const against = room.subarray(CHUNK, CHUNK + length);
   if (!zero) await disk.read(bytes, offset);
-  const against = Buffer.alloc(length);
   if (other !== undefined) await other.read(against, offset);
-  else if (isZero(bytes, 0, length)) return Infinity;
+  if (zero && (other === undefined || isZero(against, 0, length))) return Infinity;
+  if (zero) bytes.fill(0);
+  if (other === undefined && isZero(bytes, 0, length)) return Infinity;
+  if (other === undefined) against.fill(0);
   if (bytes.equals(against)) return Infinity;
   for (let at = 0; at < length; at += 1) if (bytes[at] !== against[at]) return offset + at;
   return Infinity;

@@ -4,6 +4,7 @@ import { isZero } from '../block/zero.ts';
 import { readOrZero } from './salvage.ts';
 import { inParallel, segments } from './segments.ts';
 import type { JobControl, Segment } from './segments.ts';
+import { SpareBuffers } from './spare-buffers.ts';
 
 export interface CopyOptions extends JobControl {
   /** Bytes a request; 1 MiB unless the target wants its own unit (compressed clusters). */
@@ -26,14 +27,11 @@ export async function copyDisk(source: Child, target: Child, options: CopyOption
   const { chunk = CHUNK, parallel = 8, depth = Infinity, signal } = options;
   const total = Math.min(source.size, target.size);
   let done = 0;
-  // Used again and again: fresh memory costs the kernel more than the copy.
-  const buffers: Buffer[] = [];
+  const buffers = new SpareBuffers(chunk);
   const copy = async (segment: Segment): Promise<void> => {
     signal?.throwIfAborted();
     if (segment.depth < depth) {
-      const room = buffers.pop() ?? Buffer.allocUnsafeSlow(chunk);
-      await copySegment(segment, source, target, { ...options, room });
-      buffers.push(room);
+      await buffers.with((room) => copySegment(segment, source, target, { ...options, room }));
     }
     done += segment.length;
     options.progress?.(done, total);

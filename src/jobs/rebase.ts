@@ -2,6 +2,7 @@ import type { Child } from '../block/child.ts';
 import { isZero } from '../block/zero.ts';
 import { inParallel, segments } from './segments.ts';
 import type { JobControl, Segment } from './segments.ts';
+import { SpareBuffers } from './spare-buffers.ts';
 
 const CHUNK = 1024 * 1024;
 
@@ -17,26 +18,39 @@ export async function keepContent(
 ): Promise<void> {
   const total = overlay.size;
   let done = 0;
+  // Halves: what was read before, what is read after.
+  const rooms = new SpareBuffers(CHUNK * 2);
   await inParallel(segments(overlay, total, CHUNK), 4, async (segment: Segment) => {
     control.signal?.throwIfAborted();
-    if (segment.depth > 0 || !segment.allocated) await copyDifference(segment, overlay, previous, next);
+    if (segment.depth > 0 || !segment.allocated) {
+      await rooms.with((room) => copyDifference(segment, { overlay, previous, next }, room));
+    }
     done += segment.length;
     control.progress?.(done, total);
   });
 }
 
+interface Disks {
+  readonly overlay: Child;
+  readonly previous: Child | undefined;
+  readonly next: Child | undefined;
+}
+
 async function copyDifference(
-  segment: Segment,
-  overlay: Child,
-  previous: Child | undefined,
-  next: Child | undefined,
+  { offset, length }: Segment,
+  { overlay, previous, next }: Disks,
+  room: Buffer,
 ): Promise<void> {
-  const { offset, length } = segment;
-  const before = Buffer.alloc(length);
-  const after = Buffer.alloc(length);
-  await previous?.read(before, offset);
-  await next?.read(after, offset);
+  const before = room.subarray(0, length);
+  const after = room.subarray(CHUNK, CHUNK + length);
+  await readOrZero(previous, before, offset);
+  await readOrZero(next, after, offset);
   if (before.equals(after)) return;
   if (isZero(before, 0, length)) await overlay.writeZeroes(offset, length);
   else await overlay.write(before, offset);
+}
+
+async function readOrZero(disk: Child | undefined, bytes: Buffer, offset: number): Promise<void> {
+  if (disk === undefined) bytes.fill(0);
+  else await disk.read(bytes, offset);
 }
