@@ -3,8 +3,6 @@
  *
  *     128 bytes of shell script | u32 block size | u32 blocks | u64 offset of each block, and of the end | zlib streams
  */
-import { promisify } from 'node:util';
-import { inflate } from 'node:zlib';
 import type { CacheCounters } from '../../src/block/cache-counters.ts';
 import type { Child } from '../../src/block/child.ts';
 import { DecompressedCache, readBlocks, tryReadBlocks } from '../../src/block/decompressed-cache.ts';
@@ -17,8 +15,8 @@ import { ReadAhead } from '../../src/block/read-ahead.ts';
 import { damaged, refuseImage } from '../../src/block/refuse.ts';
 import { TableCache } from '../../src/block/table-cache.ts';
 import { readU64BE } from '../../src/util/bytes.ts';
+import type { UnpackService } from '../../src/util/unpack-service.ts';
 
-const unpack = promisify(inflate);
 const PREAMBLE = 128;
 const TABLE = PREAMBLE + 8;
 const BLOCK_MAX = 64 * 1024 * 1024;
@@ -42,14 +40,20 @@ class CloopImage implements MappingDriver {
   private readonly file: Child;
   private readonly subject: string;
   private readonly layout: Layout;
+  private readonly unpacker: UnpackService;
   private readonly table: TableCache;
   private readonly cache = new DecompressedCache();
   private readonly ahead: ReadAhead;
 
-  constructor(file: Child, layout: Layout, subject: string) {
+  constructor(
+    file: Child,
+    layout: Layout,
+    { subject, unpacker }: Pick<OpenContext<object>, 'subject' | 'unpacker'>,
+  ) {
     this.file = file;
     this.layout = layout;
     this.subject = subject;
+    this.unpacker = unpacker;
     this.size = layout.blocks * layout.blockSize;
     this.table = new TableCache({
       file,
@@ -125,17 +129,10 @@ class CloopImage implements MappingDriver {
     }
     const packed = Buffer.allocUnsafe(end - start);
     await this.file.read(packed, start);
-    const plain = await unpack(packed, { maxOutputLength: blockSize, chunkSize: blockSize + 64 }).catch(
-      (error: unknown) => {
-        throw damaged(this.subject, `block ${index} at ${start}: ${String(error)}`, 'must be a zlib stream');
-      },
-    );
-    if (plain.length === blockSize) return plain;
-    throw damaged(
-      this.subject,
-      `block ${index} at ${start} unpacks to ${plain.length} bytes`,
-      `must be ${blockSize}`,
-    );
+    return this.unpacker.unpack(packed, { packing: 'zlib', size: blockSize }).catch((error: unknown) => {
+      const wanted = `must be a zlib stream of ${blockSize} bytes`;
+      throw damaged(this.subject, `block ${index} at ${start}: ${String(error)}`, wanted);
+    });
   }
 
   private async offsetOf(index: number): Promise<number> {
@@ -149,7 +146,8 @@ class CloopImage implements MappingDriver {
   }
 }
 
-async function open({ subject, ...context }: OpenContext<object>): Promise<MappingDriver> {
+async function open(context: OpenContext<object>): Promise<MappingDriver> {
+  const { subject } = context;
   const file = context.child('file');
   const bytes = Buffer.alloc(TABLE);
   await file.read(bytes, 0);
@@ -169,7 +167,7 @@ async function open({ subject, ...context }: OpenContext<object>): Promise<Mappi
       `their offsets must lie inside the file (${file.size} bytes)`,
     );
   }
-  return new CloopImage(file, { blockSize, blocks }, subject);
+  return new CloopImage(file, { blockSize, blocks }, context);
 }
 
 export const cloopDriver = defineDriver({

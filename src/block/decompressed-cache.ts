@@ -1,7 +1,9 @@
 /**
  * Blocks that took work to get (decompressed), shared by whoever asks for them while they are in memory.
- * Bounded by bytes, least recently used first out; the newest stays whatever its size.
+ * Bounded by bytes, least recently used first out; the newest stays whatever its size. The memory of what goes is freed when
+ * the turn of the event loop is over: whoever was given a block copies from it in the same turn, and keeps it no longer.
  */
+import { freeMemory, isFreed } from '../util/free-memory.ts';
 import type { CacheCounters } from './cache-counters.ts';
 
 const DEFAULT_BYTES = 32 * 1024 * 1024;
@@ -13,6 +15,7 @@ export class DecompressedCache {
   private readonly maxBytes: number;
   private readonly blocks = new Map<number, Buffer>();
   private readonly underWay = new Map<number, Promise<Buffer>>();
+  private readonly dying = new Set<Buffer>();
   private bytes = 0;
   private hits = 0;
   private misses = 0;
@@ -66,14 +69,26 @@ export class DecompressedCache {
 
   private keep(key: number, block: Buffer): Buffer {
     this.bytes -= this.blocks.get(key)?.length ?? 0;
+    this.dying.delete(block);
     this.blocks.set(key, block);
     this.bytes += block.length;
-    for (const [oldest, { length }] of this.blocks) {
+    for (const [oldest, dead] of this.blocks) {
       if (this.bytes <= this.maxBytes || oldest === key) break;
       this.blocks.delete(oldest);
-      this.bytes -= length;
+      this.bytes -= dead.length;
+      this.free(dead);
     }
     return block;
+  }
+
+  private free(dead: Buffer): void {
+    if (this.dying.size === 0) {
+      setImmediate(() => {
+        for (const block of this.dying) freeMemory(block);
+        this.dying.clear();
+      });
+    }
+    this.dying.add(dead);
   }
 }
 
@@ -92,6 +107,7 @@ export async function readBlocks(
   const parallel = Math.max(1, Math.min(PARALLEL, Math.floor(PARALLEL_BYTES / unit)));
   const copy = async (index: number): Promise<void> => {
     const block = await get(index);
+    if (isFreed(block)) throw new TypeError(`block ${index} was freed while it was read`);
     const start = index * unit;
     const from = Math.max(offset, start);
     const to = Math.min(offset + bytes.length, start + unit);

@@ -11,6 +11,7 @@
  * A thread that takes too long or dies fails what it was doing; blocks that it had are lost and may be started over.
  */
 import { availableParallelism } from 'node:os';
+import { freeMemory } from '../util/free-memory.ts';
 import { UnpackerLost } from '../util/unpack-service.ts';
 import type {
   Packing,
@@ -60,7 +61,10 @@ export class UnpackPool implements UnpackService {
     const keep = (plain: Buffer): void => {
       content = plain.buffer.byteLength === plain.length ? plain : Buffer.from(plain);
     };
-    return this.unpackTo(packed, job, keep).then(() => content);
+    return this.unpackTo(packed, job, keep).then(() => {
+      freeMemory(packed);
+      return content;
+    });
   }
 
   unpackTo(packed: Buffer, job: UnpackJob, take: (plain: Buffer) => void): Promise<void> {

@@ -1,5 +1,6 @@
 /** The program of a thread of the pool (unpack-pool.ts): it has no data of the program and no descriptor. */
 import { parentPort } from 'node:worker_threads';
+import { freeMemory } from '../util/free-memory.ts';
 import { decode } from '../util/unpack-decoders.ts';
 import { XzBlockDecoder } from '../util/xz-block.ts';
 import { asBuffer, own } from './unpack-messages.ts';
@@ -16,6 +17,7 @@ function answer(request: UnpackRequest, room: UnpackRoom): UnpackAnswer {
       const { place, job } = request;
       const plain = decode(room.view(place.at, place.length), job);
       plain.copy(room.view(place.out, job.size));
+      // The next job then gets the same memory.
       freeMemory(plain);
       return { kind: 'done' };
     }
@@ -40,11 +42,6 @@ function answerOrFail(request: UnpackRequest, room: UnpackRoom): UnpackAnswer {
   } catch (error) {
     return { kind: 'failed', message: error instanceof Error ? error.message : String(error) };
   }
-}
-
-/** Now instead of at some garbage collection: the next job then gets the same memory. */
-function freeMemory({ buffer }: Buffer): void {
-  if (buffer instanceof ArrayBuffer && buffer.byteLength > Buffer.poolSize) buffer.transfer(0);
 }
 
 parentPort?.on('message', ({ requests, room: memory }: UnpackMessage) => {

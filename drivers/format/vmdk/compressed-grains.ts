@@ -2,9 +2,10 @@ import type { Child } from '../../../src/block/child.ts';
 import type { DecompressedCache } from '../../../src/block/decompressed-cache.ts';
 import { readBlocks, tryReadBlocks } from '../../../src/block/decompressed-cache.ts';
 import { damaged } from '../../../src/block/refuse.ts';
+import type { UnpackService } from '../../../src/util/unpack-service.ts';
 import type { SparseGeometry } from './geometry.ts';
 import { FIRST_PLACE } from './geometry.ts';
-import { Inflaters } from './inflaters.ts';
+import { inflateGrain, inflateLastGrain } from './inflate-grain.ts';
 import type { GrainTables } from './grain-tables.ts';
 import { placeOf } from './grain-tables.ts';
 import type { Need } from './need.ts';
@@ -23,22 +24,21 @@ export interface CompressedParts {
   readonly geometry: SparseGeometry;
   readonly tables: GrainTables;
   readonly need: Need;
+  readonly unpacker: UnpackService;
   /** Shared by all extents of the image; `firstKey` sets them apart. */
   readonly cache: DecompressedCache;
   readonly firstKey: number;
 }
 
-/** Grains stored deflated: streamOptimized. Inflated on the thread pool, a few kept. */
+/** Grains stored deflated: streamOptimized. Inflated by threads, a few kept. */
 export class CompressedGrains {
   private readonly parts: CompressedParts;
-  private readonly inflaters: Inflaters;
   private readonly ahead = new Set<Promise<unknown>>();
   private lastGrain = -2;
   private closed = false;
 
   constructor(parts: CompressedParts) {
     this.parts = parts;
-    this.inflaters = new Inflaters(parts.geometry.grainSize);
   }
 
   tryRead(bytes: Buffer, at: number, length: number, offset: number): boolean {
@@ -62,7 +62,6 @@ export class CompressedGrains {
   async close(): Promise<void> {
     this.closed = true;
     await Promise.all(this.ahead);
-    this.inflaters.close();
   }
 
   private readAhead(from: number): void {
@@ -131,11 +130,14 @@ export class CompressedGrains {
   }
 
   private async checked(grain: number, bytes: Buffer): Promise<Buffer> {
-    const { geometry, length } = this.parts;
-    const block = await this.inflaters.run(bytes).catch((error: unknown) => {
+    const { geometry, length, unpacker } = this.parts;
+    const { grainSize } = geometry;
+    const wanted = Math.min(grainSize, length - grain * grainSize);
+    const inflating =
+      wanted === grainSize ? inflateGrain(unpacker, bytes, grainSize) : inflateLastGrain(bytes, grainSize);
+    const block = await inflating.catch((error: unknown) => {
       throw this.damage(grain, undefined, `can't be inflated: ${String(error)}`);
     });
-    const wanted = Math.min(geometry.grainSize, length - grain * geometry.grainSize);
     if (block.length >= wanted) return block;
     throw this.damage(grain, undefined, `has ${block.length} bytes when inflated, must have ${wanted}`);
   }

@@ -61,6 +61,7 @@ export async function openSparse(request: SparseRequest): Promise<SparseExtent> 
         geometry,
         tables,
         need: shared.need,
+        unpacker: shared.unpacker,
         cache: shared.inflated,
         firstKey: request.start / 512,
       })

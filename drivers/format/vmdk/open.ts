@@ -41,6 +41,7 @@ export async function openVmdk(context: OpenContext<object>): Promise<MappingDri
     subject,
     need,
     gate,
+    unpacker: context.unpacker,
     hasBacking: () => file.parent.parentNode?.cow !== undefined,
     warn: (message) => {
       context.warn(message);

@@ -1,5 +1,6 @@
 import { DecompressedCache } from '../../../src/block/decompressed-cache.ts';
 import { refuseImage } from '../../../src/block/refuse.ts';
+import type { UnpackService } from '../../../src/util/unpack-service.ts';
 import { MAX_DIRECTORIES } from './geometry.ts';
 import type { Need } from './need.ts';
 import { TableCache } from './table-cache.ts';
@@ -11,6 +12,7 @@ export class SharedState {
   readonly subject: string;
   readonly need: Need;
   readonly gate: WriteGate;
+  readonly unpacker: UnpackService;
   readonly cache = new TableCache();
   readonly inflated = new DecompressedCache();
   readonly writeBacks: WriteBack[] = [];
@@ -18,10 +20,11 @@ export class SharedState {
   readonly warn: (message: string) => void;
   private directories = 0;
 
-  constructor(parts: Pick<SharedState, 'subject' | 'need' | 'gate' | 'hasBacking' | 'warn'>) {
+  constructor(parts: Pick<SharedState, 'subject' | 'need' | 'gate' | 'unpacker' | 'hasBacking' | 'warn'>) {
     this.subject = parts.subject;
     this.need = parts.need;
     this.gate = parts.gate;
+    this.unpacker = parts.unpacker;
     this.hasBacking = parts.hasBacking;
     this.warn = parts.warn;
   }
