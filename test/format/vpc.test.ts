@@ -5,7 +5,7 @@ import type { ExecutionContext } from 'ava';
 import { diskSize, geometryFor } from '../../drivers/format/vpc/disk-size.ts';
 import { vpcDriver } from '../../drivers/format/vpc/driver.ts';
 import { decodeHeader, encodeHeader } from '../../drivers/format/vpc/dynamic-header.ts';
-import { decodeFooter, encodeFooter } from '../../drivers/format/vpc/footer.ts';
+import { decodeFooter, encodeFooter, footerChecksum } from '../../drivers/format/vpc/footer.ts';
 import type { Footer } from '../../drivers/format/vpc/footer.ts';
 import { BlockError } from '../../src/block/errors.ts';
 import { exercise, verify } from '../helpers/exercise.ts';
@@ -171,6 +171,26 @@ test('vpc: at every moment of growing the file ends with a good footer', async (
   await release(graph, child);
   const block = 2 * MIB + 512;
   t.is((await stat(path)).size, 512 + 1024 + 512 + 16 * block + 512);
+});
+
+test('vpc: what other programs keep in the reserved bytes of a footer outlives growing and resizing', async (t) => {
+  const path = join(await tempDir(t), 'a.vhd');
+  const graph = graphOf(t);
+  await createImage(graph, vpcDriver, path, { size: SIZE });
+  const bytes = await readFile(path);
+  for (const at of [0, bytes.length - 512]) {
+    const footer = bytes.subarray(at, at + 512);
+    footer.fill(0xa5, 85);
+    footer.writeUInt32BE(footerChecksum(footer), 64);
+  }
+  await writeFile(path, bytes);
+  const child = await hold(graph, forWriting(path));
+  await child.write(Buffer.alloc(4 * MIB, 1), 0);
+  await child.resize(SIZE + MIB);
+  await release(graph, child);
+  const after = await readFile(path);
+  for (const footer of [after.subarray(0, 512), after.subarray(-512)])
+    t.true(footer.subarray(85).equals(Buffer.alloc(427, 0xa5)));
 });
 
 test('vpc: clear bits of a dynamic image read as zeroes, and are set by writing', async (t) => {
