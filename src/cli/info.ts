@@ -1,8 +1,10 @@
+import { BlockError } from '../block/errors.ts';
 import { bool, optional } from '../block/schema.ts';
 import { defineCommand } from './command.ts';
 import { IMAGE_ARGUMENT, IMAGE_OPTIONS } from './image-arguments.ts';
-import { print, printJson } from './output.ts';
+import { complain, print, printJson } from './output.ts';
 import { renderInfo } from './render-info.ts';
+import type { OpenImage } from './with-image.ts';
 
 export const infoCommand = defineCommand({
   name: 'info',
@@ -24,14 +26,28 @@ export const infoCommand = defineCommand({
     const { withImage } = await import('./with-image.ts');
     const { describeNode } = await import('../control/describe-node.ts');
     const { describePartitions } = await import('./describe-partitions.ts');
-    return withImage(image, options, async ({ node, child }) => {
-      const chain = [{ ...(await describeNode(node)), ...(await describePartitions(child)) }];
-      for (let below = node.cow; options['backing-chain'] && below !== undefined; below = below.node.cow) {
-        chain.push(await describeNode(below.node));
-      }
-      if (options.json) printJson(options['backing-chain'] ? chain : chain[0]);
-      else print(chain.map(renderInfo).join('\n\n'));
-      return 0;
+    const show = (isAlone: boolean): Promise<number> => {
+      const look = async ({ node, child }: OpenImage): Promise<number> => {
+        // Without the files below the content is not what it should be.
+        const partitions = isAlone ? {} : await describePartitions(child);
+        const chain = [{ ...(await describeNode(node)), ...partitions }];
+        for (let below = node.cow; options['backing-chain'] && below !== undefined; below = below.node.cow) {
+          chain.push(await describeNode(below.node));
+        }
+        if (options.json) printJson(options['backing-chain'] ? chain : chain[0]);
+        else print(chain.map(renderInfo).join('\n\n'));
+        return 0;
+      };
+      return withImage(image, options, look, isAlone ? { backing: null } : {});
+    };
+    return show(false).catch((error: unknown) => {
+      if (options['backing-chain'] || !lacksBacking(error)) throw error;
+      complain(`warning: ${error.message}`);
+      return show(true);
     });
   },
 });
+
+/** What an image is can be told without its parent, what is on it can't. */
+const lacksBacking = (error: unknown): error is BlockError =>
+  error instanceof BlockError && error.code === 'ENOENT' && error.message.startsWith('Cannot open backing ');

@@ -12,11 +12,15 @@ export interface OpenImage {
   readonly child: Child;
 }
 
-/** Opens an image for a look at what it is (locked, when it is encrypted and no key is given) while `use` runs, and closes it whatever comes. */
+/**
+ * Opens an image for a look at what it is (locked, when it is encrypted and no key is given) while `use` runs, and closes
+ * it whatever comes. @param more options of its node, before those that the user gave
+ */
 export async function withImage<Result>(
   image: string,
   values: ImageValues,
   use: (open: OpenImage) => Promise<Result>,
+  more: Readonly<Record<string, unknown>> = {},
 ): Promise<Result> {
   const warn = (message: string): void => {
     complain(`warning: ${message}`);
@@ -24,7 +28,7 @@ export async function withImage<Result>(
   const graph = makeGraph(gatePolicy(values), warn, { openLocked: true });
   addSecrets(graph, values);
   try {
-    const node = await graph.open({ ...imageTree(image, values), 'read-only': true });
+    const node = await graph.open({ ...more, ...imageTree(image, values), 'read-only': true });
     const child = graph.attachRoot(node, {
       name: 'command',
       label: 'this command',

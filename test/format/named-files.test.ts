@@ -1,5 +1,5 @@
 /** Files that an image names: where they are looked for, what is said when they are not there, how another is given. */
-import { copyFile, mkdir, readFile, rename, symlink } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, rename, symlink, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
@@ -139,6 +139,25 @@ test('qcow2: a backing file that is a name of a protocol or a device is refused 
     const error = await t.throwsAsync(holdImage(guarded(t), path), { instanceOf: BlockError });
     t.regex(error.message, why);
     t.regex(error.message, /--follow anywhere, or give the option backing.file.filename/);
+  }
+});
+
+test('info tells of an image whose parent is gone, with a warning that names it; its chain is an error', async (t) => {
+  if (!canRun(t, 'qemu-img')) return;
+  const cwd = await tempDir(t);
+  for (const format of ['vmdk', 'qcow2']) {
+    const parent = `parent.${format}`;
+    await run('qemu-img', ['create', '-q', '-f', format, parent, '2M'], { cwd });
+    await run('qemu-img', ['create', '-q', '-f', format, '-b', parent, '-F', format, 'top', '2M'], { cwd });
+    await unlink(join(cwd, parent));
+    const { stdout, stderr } = await blockfuse(['info', '--json', 'top'], { cwd });
+    const info = JSON.parse(stdout);
+    t.is(info['virtual-size'], 2 * MIB);
+    t.is(info['backing-filename'], parent);
+    t.true(stderr.includes(`warning: Cannot open backing "${parent}"`), stderr);
+    t.true(stderr.includes(`looked for "${cwd}/${parent}"`), stderr);
+    t.is((await attemptBlockfuse(['info', '--backing-chain', 'top'], { cwd })).code, 1);
+    t.is((await attemptBlockfuse(['compare', 'top', 'top'], { cwd })).code, 2);
   }
 });
 
