@@ -17,7 +17,12 @@ import type { OptionsOf } from '../../src/block/schema.ts';
 import { optional, text } from '../../src/block/schema.ts';
 import { decodeLuksHeader, isLuks, LUKS_HEADER_BYTES, LUKS_SECTOR } from '../../src/crypto/luks-header.ts';
 import type { LuksHeader } from '../../src/crypto/luks-header.ts';
-import { checkLuksOptions, LUKS_CREATE_OPTIONS, newLuksVolume } from '../../src/crypto/luks-create.ts';
+import {
+  checkLuksOptions,
+  LUKS_CREATE_OPTIONS,
+  luksHeaderBytes,
+  newLuksVolume,
+} from '../../src/crypto/luks-create.ts';
 import { LUKS_AMEND_OPTIONS, planSlots } from '../../src/crypto/luks-amend.ts';
 import { luksInfo } from '../../src/crypto/luks-info.ts';
 import { openLuksCipher } from '../../src/crypto/luks-open.ts';
@@ -176,5 +181,9 @@ export const luksDriver = defineDriver({
   open,
   createOptions: LUKS_CREATE_OPTIONS,
   checkCreate,
+  measure: ({ options, size }) => {
+    const bytes = luksHeaderBytes((name) => String(options[name])) + alignUp(size, CIPHER_SECTOR);
+    return Promise.resolve({ required: bytes, fullyAllocated: bytes });
+  },
   create,
 });

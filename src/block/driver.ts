@@ -301,10 +301,10 @@ export interface MeasureContext {
   readonly options: Readonly<Record<string, unknown>>;
   /** Bytes of the disk. */
   readonly size: number;
-  /** Bitmaps that could be kept as well. */
+  /** Bitmaps that could be kept as well; undefined where the source can have none. */
   readonly bitmaps?: readonly Pick<DirtyBitmap, 'name' | 'granularity'>[];
-  /** Bytes of the units that hold data in what would be converted; 0 for an empty disk. */
-  dataBytes(unit: number): Promise<number>;
+  /** Bytes of the units that hold data in what would be converted; undefined for an empty disk. */
+  readonly dataBytes?: (unit: number) => Promise<number>;
 }
 
 export interface ImageMeasure {

@@ -1,4 +1,5 @@
 import { BlockError } from '../block/errors.ts';
+import { LUKS_AMEND_OPTIONS } from '../crypto/luks-amend.ts';
 import type { ImageValues } from './image-arguments.ts';
 import { Progress } from './progress.ts';
 import { askSecret } from './secrets.ts';
@@ -14,10 +15,8 @@ export async function amendImage(
   wanted: Readonly<Record<string, string>>,
 ): Promise<void> {
   await withGraph(values, async (graph) => {
-    const { node } = await openForCommand(graph, image, values, {
-      writable: true,
-      options: { backing: null },
-    });
+    const mode = { writable: true, options: belowFor(wanted) };
+    const { node } = await openForCommand(graph, image, values, mode);
     const { impl } = node;
     if (impl.family !== 'mapping' || impl.amend === undefined) {
       const text = `an image of format "${node.driver.name}" stays as it was created`;
@@ -38,6 +37,13 @@ export async function amendImage(
       progress.end();
     }
   });
+}
+
+/** A backing file need not be there, but for a new size: what of it lies behind the old end must not show. */
+function belowFor(wanted: Readonly<Record<string, string>>): Readonly<Record<string, unknown>> {
+  const plainKeys: readonly string[] = LUKS_AMEND_OPTIONS;
+  const isForVolume = Object.keys(wanted).every((name) => plainKeys.includes(name));
+  return isForVolume || 'size' in wanted ? {} : { backing: null };
 }
 
 async function askNewKey(image: string): Promise<Buffer> {

@@ -13,7 +13,7 @@ import { lookAtBacking } from './backing-of-new.ts';
 import { cacheOptions } from './cache-mode.ts';
 import type { CacheMode } from './cache-mode.ts';
 import { copyBitmaps } from './copy-bitmaps.ts';
-import { createSequential, createShown, sizeOption } from './create-image.ts';
+import { createSequential, createShown, sizeInFormat, sizeOption } from './create-image.ts';
 import type { NewImage } from './create-image.ts';
 import { absoluteName } from './image-arguments.ts';
 import type { ImageValues } from './image-arguments.ts';
@@ -105,6 +105,8 @@ function refuseTogether(target: string, options: ConvertOptions): void {
     refuse('--target-image-opts names an image that exists, which takes --no-create');
   if (options['target-is-zero'] && !options['no-create'])
     refuse('a new image is known to be zero, --target-is-zero is for --no-create');
+  if (options.salvage && options.backing !== undefined)
+    refuse('--salvage makes zeroes of what can not be read, which would hide the backing file');
   if (options['target-is-zero'] && options.backing !== undefined)
     refuse('over a backing file nothing is known to be zero: leave out --target-is-zero');
 }
@@ -143,7 +145,7 @@ function newImage(
   return {
     filename: path.resolve(target),
     format: options['target-format'],
-    size: Math.max(size, sizeOption(wanted) ?? 0),
+    size: sizeInFormat(options['target-format'], Math.max(size, sizeOption(wanted) ?? 0)),
     options: { ...createOptions, ...backing, ...format },
   };
 }
@@ -179,7 +181,7 @@ async function copy(source: Child, into: Child, options: ConvertOptions): Promis
   const image = options.compress ? into.node.filteredChild().node : into.node;
   await shown(async (control) => {
     if (image.cow !== undefined && options.backing !== undefined) {
-      await keepContent(into, source, image.cow, { ...control, ...lossesOf(options) });
+      await keepContent(into, source, image.cow, control);
       return;
     }
     const fresh = !options['no-create'] && options['target-format'] !== 'host_device';

@@ -1,7 +1,7 @@
 import path from 'node:path';
 import { BlockError } from '../block/errors.ts';
 import { lookAtBacking } from './backing-of-new.ts';
-import { createShown, createSequential, sizeOption } from './create-image.ts';
+import { createShown, createSequential, sizeInFormat, sizeOption } from './create-image.ts';
 import type { NewImage } from './create-image.ts';
 import type { ImageValues } from './image-arguments.ts';
 import { NewFiles, orDiscard } from './new-files.ts';
@@ -63,7 +63,8 @@ async function newImage(values: ImageValues, request: CreateRequest): Promise<Ne
     ...(backing === undefined ? {} : { backing_file: backing }),
     ...(format === undefined ? {} : { backing_fmt: format }),
   };
-  return { filename: path.resolve(request.image), format: request.format, size: bytes, options };
+  const size = sizeInFormat(request.format, bytes);
+  return { filename: path.resolve(request.image), format: request.format, size, options };
 }
 
 const text = (given: unknown): string | undefined =>

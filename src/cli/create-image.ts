@@ -8,7 +8,8 @@ import type { Graph } from '../block/graph.ts';
 import { expandDotted, firstName, takeDeclared } from '../block/options.ts';
 import type { OptionsTree } from '../block/options.ts';
 import { size } from '../block/schema.ts';
-import { createFile, fileKind } from '../sys/file.ts';
+import { createEmptyFile, fileKind } from '../sys/file.ts';
+import { alignUp } from '../util/sizes.ts';
 import { UsageError } from './command.ts';
 import { NewFiles } from './new-files.ts';
 import { watchProgress } from './progress.ts';
@@ -21,6 +22,8 @@ export interface NewImage {
   readonly size: number;
   readonly options: OptionsTree;
 }
+
+const SECTOR = 512;
 
 type Context = CreateContext<Readonly<Record<string, unknown>>>;
 
@@ -112,8 +115,8 @@ async function withNewFiles<Result>(
 async function openNewFile(graph: Graph, filename: string, files: NewFiles): Promise<Child> {
   const kind = fileKind(filename);
   if (kind === 'missing') {
-    await createFile(filename, 0, false);
-    files.note(filename, true);
+    createEmptyFile(filename);
+    files.note(filename);
   }
   const driver = graph.setup.protocolFor?.(filename) ?? 'file';
   const child = doorTo(graph, await graph.open({ driver, filename, discard: 'unmap' }), true);
@@ -121,7 +124,7 @@ async function openNewFile(graph: Graph, filename: string, files: NewFiles): Pro
   if (kind === 'regular') {
     // Not before it is locked: it may be the source, or in use by somebody else.
     await child.resize(0, true);
-    files.note(filename, false);
+    files.note(filename);
   }
   return child;
 }
@@ -154,6 +157,11 @@ function creator(graph: Graph, format: string): Driver {
   const what = driver === undefined ? 'there is no such format' : 'it is only read';
   const text = `Cannot create an image of format "${format}": ${what}, created can be ${known.join(', ')}`;
   throw new BlockError('ENOTSUP', text);
+}
+
+/** Bytes of the new disk: formats count in sectors, and none of its content may be cut off. */
+export function sizeInFormat(format: string, bytes: number): number {
+  return format === 'raw' ? bytes : alignUp(bytes, SECTOR);
 }
 
 /** A size as the user gives it, with or without a suffix. */

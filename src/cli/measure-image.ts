@@ -29,20 +29,20 @@ export async function measureImage(
         'EINVAL',
         `Cannot measure: format "${format}" has no option "${unknown}" to create with`,
       );
-    if (image === undefined)
-      return measure({ options: known, size: options.size ?? 0, dataBytes: () => Promise.resolve(0) });
+    if (image === undefined) return measure({ options: known, size: options.size ?? 0 });
     const view = options.snapshot === undefined ? {} : { snapshot: options.snapshot };
     const { node, child } = await openForCommand(graph, image, options, { writable: false, options: view });
     const dataBytes = (unit: number): Promise<number> =>
       withProgress('measure', (progress) => dataUnits(child, unit, { progress }));
-    const stored = options.snapshot === undefined ? bitmapStoreOf(node)?.list() : undefined;
-    const bitmaps = (stored ?? []).filter(({ inconsistent }) => !inconsistent);
-    return measure({ options: known, size: child.size, bitmaps, dataBytes });
+    const stored = bitmapStoreOf(node)?.list();
+    const bitmaps = stored?.filter(({ inconsistent }) => !inconsistent);
+    const kept = bitmaps === undefined ? {} : { bitmaps };
+    return measure({ options: known, size: child.size, ...kept, dataBytes });
   });
 }
 
 function measurer(driver: Driver | undefined, format: string): NonNullable<Driver['measure']> {
   const measure = driver?.measure?.bind(driver);
   if (measure !== undefined) return measure;
-  throw new BlockError('ENOTSUP', `Cannot measure for format "${format}": only raw and qcow2 can be`);
+  throw new BlockError('ENOTSUP', `Cannot measure for format "${format}": only raw, qcow2 and luks can be`);
 }

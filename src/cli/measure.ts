@@ -10,7 +10,7 @@ export const measureCommand = defineCommand({
   summary: 'Tell how large the file of an image would get',
   description: [
     'For the content of an image, or for an empty disk of --size. "required" is what convert would write, ' +
-      '"fully allocated" what it can grow to. Known for raw and qcow2.',
+      '"fully allocated" what it can grow to. Known for raw, qcow2 and luks.',
   ],
   arguments: [{ name: 'image', summary: 'Image that would be converted', optional: true }],
   options: {

@@ -9,18 +9,18 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 export class NewFiles {
   /** Those that are open for writing, or were. */
   readonly children: Child[] = [];
-  private readonly names = new Map<string, boolean>();
+  private readonly names = new Set<string>();
 
-  /** @param isNew false: there was one of that name, and what it held is gone already */
-  note(filename: string, isNew: boolean): void {
-    this.names.set(filename, isNew);
+  /** One that is new, or whose former content is gone. */
+  note(filename: string): void {
+    this.names.add(filename);
   }
 
-  /** Takes the new ones away and empties the others; they are closed, or the process ends. */
+  /** Takes them away: what is still being written to them is nowhere then. */
   discard(): void {
-    for (const [filename, isNew] of this.names) {
+    for (const filename of this.names) {
       try {
-        discardFile(filename, isNew);
+        discardFile(filename);
       } catch (error) {
         complain(`warning: "${filename}" is not complete: ${error instanceof Error ? error.message : ''}`);
       }

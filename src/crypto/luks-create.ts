@@ -5,7 +5,8 @@ import { choice, integer, optional, text } from '../block/schema.ts';
 import type { OptionEntries } from '../block/schema.ts';
 import { BlockError } from '../block/errors.ts';
 import type { LuksHeader } from './luks-header.ts';
-import { format } from './luks-key.ts';
+import { LUKS_SECTOR } from './luks-header.ts';
+import { format, placesOf } from './luks-key.ts';
 
 const derive = promisify(pbkdf2);
 const HASHES = ['sha1', 'sha256', 'sha512'] as const;
@@ -57,9 +58,19 @@ export function checkLuksOptions(option: OptionOf, passphrase: Buffer | undefine
     refuse('ivgen-alg is essiv, must be plain64 with the mode xts');
   return {
     cipherMode: `${mode}-${generator === 'essiv' ? 'essiv:sha256' : generator}`,
-    keyBytes: (bits / 8) * (mode === 'xts' ? 2 : 1),
+    keyBytes: keyBytesOf(option),
     passphrase,
   };
+}
+
+function keyBytesOf(option: OptionOf): number {
+  const bits = Number(option('cipher-alg').replace('aes-', ''));
+  return (bits / 8) * (option('cipher-mode') === 'xts' ? 2 : 1);
+}
+
+/** From the start of the header of such a volume to the payload. */
+export function luksHeaderBytes(option: OptionOf): number {
+  return placesOf(keyBytesOf(option)).payloadOffset * LUKS_SECTOR;
 }
 
 /** @param option the value of one of LUKS_CREATE_OPTIONS, checked by its schema */

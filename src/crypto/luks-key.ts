@@ -108,12 +108,18 @@ export interface LuksParameters {
   readonly iterations: number;
 }
 
+/** Sectors of a new volume: what each key slot has, and where the payload begins. */
+export function placesOf(keyBytes: number): { readonly perSlot: number; readonly payloadOffset: number } {
+  const perSlot = Math.ceil((keyBytes * STRIPES) / 4096) * 8;
+  return { perSlot, payloadOffset: 8 + 8 * perSlot };
+}
+
 /** A new volume's header with slot 0 filled: all bytes from 0 up to the payload, and the master key. */
 export async function format(
   wanted: LuksParameters,
   passphrase: Buffer,
 ): Promise<{ header: LuksHeader; bytes: Buffer; key: Buffer }> {
-  const perSlot = Math.ceil((wanted.keyBytes * STRIPES) / 4096) * 8;
+  const { perSlot, payloadOffset } = placesOf(wanted.keyBytes);
   const slots = Array.from({ length: 8 }, (_, index) => ({
     active: index === 0,
     iterations: index === 0 ? wanted.iterations : 0,
@@ -125,7 +131,6 @@ export async function format(
   const digestSalt = randomBytes(32);
   const digestIterations = Math.max(1000, Math.floor(wanted.iterations / 8));
   const digest = await derive(key, digestSalt, digestIterations, 20, wanted.hash);
-  const payloadOffset = 8 + 8 * perSlot;
   const header: LuksHeader = { ...wanted, payloadOffset, digest, digestSalt, digestIterations, slots };
   const bytes = Buffer.alloc(payloadOffset * LUKS_SECTOR);
   encodeLuksHeader(header).copy(bytes);

@@ -1,5 +1,6 @@
 import type { Child } from '../block/child.ts';
-import { isZero } from '../block/zero.ts';
+import { BlockStatus } from '../block/extent.ts';
+import { isZero, ZEROES } from '../block/zero.ts';
 import { inParallel, segments } from './segments.ts';
 import type { JobControl, Segment } from './segments.ts';
 import { SpareBuffers } from './spare-buffers.ts';
@@ -46,11 +47,21 @@ async function copyDifference(
   await readOrZero(previous, before, offset);
   await readOrZero(next, after, offset);
   if (before.equals(after)) return;
-  if (isZero(before, 0, length)) await overlay.writeZeroes(offset, length);
+  if (isZero(before, 0, length)) await makeZero(overlay, offset, length);
   else await overlay.write(before, offset);
 }
 
 async function readOrZero(disk: Child | undefined, bytes: Buffer, offset: number): Promise<void> {
   if (disk === undefined) bytes.fill(0);
   else await disk.read(bytes, offset);
+}
+
+/** Zeroes of its own: what reads as zeroes already is left as it is by `writeZeroes`, and would show through later. */
+async function makeZero(overlay: Child, offset: number, length: number): Promise<void> {
+  await overlay.writeZeroes(offset, length);
+  const status = new BlockStatus();
+  for (let at = offset; at < offset + length; at += status.length) {
+    await overlay.status(at, offset + length - at, status);
+    if (status.depth > 0 || !status.allocated) await overlay.write(ZEROES.subarray(0, status.length), at);
+  }
 }

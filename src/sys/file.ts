@@ -117,13 +117,21 @@ export async function createFile(path: string, size: number, replace: boolean): 
   }
 }
 
-/** Removes a file, or leaves nothing in it. At once: the process may be about to end. */
-export function discardFile(path: string, removes: boolean): void {
+/** Makes an empty file where there is none, at once: nothing comes between that and taking note of it. */
+export function createEmptyFile(path: string): void {
+  try {
+    fs.closeSync(fs.openSync(path, 'wx', 0o644));
+  } catch (error) {
+    throw fileError(`Cannot create "${path}"`, error);
+  }
+}
+
+/** Removes the file that a path leads to; one that was handed over as a descriptor is emptied. At once. */
+export function discardFile(path: string): void {
   const set = fdSetOf(path);
   const fd = set === undefined ? undefined : firstOfFdSet(set);
   if (fd !== undefined) fs.ftruncateSync(fd, 0);
-  else if (removes) fs.rmSync(path, { force: true });
-  else fs.truncateSync(path, 0);
+  else if (fs.existsSync(path)) fs.rmSync(fs.realpathSync(path));
 }
 
 export interface FileFacts {

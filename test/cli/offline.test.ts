@@ -170,6 +170,8 @@ test("measure says qemu-img's figures", async (t) => {
     'cluster_size=64k',
     'cluster_size=512,refcount_bits=1',
     'extended_l2=on,refcount_bits=64',
+    'backing_file=source.raw,backing_fmt=raw',
+    'preallocation=full,cluster_size=2M',
   ]) {
     for (const what of [
       ['--size', '1G'],
@@ -190,6 +192,28 @@ test("measure says qemu-img's figures", async (t) => {
       );
     }
   }
+});
+
+test("measure counts the bitmaps of a source, and a LUKS header, as qemu-img's", async (t) => {
+  const cwd = await tempDir(t);
+  if (!canRun(t, 'qemu-img')) return;
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', 'bitmaps.qcow2', '20M'], { cwd });
+  const figures = async (...args: readonly string[]): Promise<unknown> => {
+    const theirs = await run('qemu-img', ['measure', '--output=json', '-O', 'qcow2', ...args], { cwd });
+    const ours = await blockfuse(['measure', '--json', '-O', 'qcow2', ...args], { cwd });
+    t.deepEqual(JSON.parse(ours.stdout), JSON.parse(theirs.stdout), args.join(' '));
+    return JSON.parse(ours.stdout);
+  };
+  t.like(await figures('bitmaps.qcow2'), { bitmaps: 0 });
+  await run('qemu-img', ['bitmap', '--add', 'bitmaps.qcow2', 'one'], { cwd });
+  t.like(await figures('-o', 'cluster_size=4k', 'bitmaps.qcow2'), { bitmaps: 12_288 });
+  // qemu-img derives a key for it, which takes it seconds: what is made here has to have that length.
+  const args = ['-o', 'encrypt.format=luks,encrypt.iter-time=1,preallocation=full'];
+  await writeFile(join(cwd, 'key'), 'secret');
+  await blockfuse(['create', ...args, '--key-file', 'key', 'luks.qcow2', '8M'], { cwd });
+  const { stdout } = await blockfuse(['measure', '--json', '-O', 'qcow2', ...args, '--size', '8M'], { cwd });
+  const { required }: Record<string, unknown> = JSON.parse(stdout);
+  t.is((await stat(join(cwd, 'luks.qcow2'))).size, Number(required));
 });
 
 test('check repairs an image that has its corrupt bit set', async (t) => {

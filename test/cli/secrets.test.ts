@@ -6,6 +6,7 @@ import { mountImage } from '../helpers/mounted.ts';
 import { attemptBlockfuse, blockfuse, program } from '../helpers/program.ts';
 import { attempt } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
+import { terminal } from '../helpers/terminal.ts';
 import { canRun } from '../helpers/tools.ts';
 
 const KEY = 'a long and secret key';
@@ -80,6 +81,33 @@ test.serial('a terminal is asked for the key, without an echo', async (t) => {
   const right = await asks(`resize ${image} 2M`, `wrong\u0015${'\u007f'.repeat(6)}${KEY}\r`);
   t.regex(right.stdout, /Key for ".*a\.luks": /);
   t.is(right.code, 0, right.stdout);
+  const made = join(folder, 'asked.luks');
+  const create = `create -f luks -o iter-time=10 ${made} 1M`;
+  const differ = await asks(create, `${KEY}\rother\r`);
+  t.regex(
+    differ.stdout,
+    /New key for ".*asked\.luks": \s*The same again: \s*.*the two keys are not the same/,
+  );
+  await t.throwsAsync(readFile(made), { code: 'ENOENT' });
+  t.is((await asks(create, `${KEY}\r${KEY}\r`)).code, 0);
+  const change = await asks(`amend -o state=active,iter-time=10 ${made}`, `${KEY}\rsecond\rsecond\r`);
+  t.is(change.code, 0, change.stdout);
+  t.is((await asks(`resize ${made} 2M`, 'second\r')).code, 0);
   const wrong = await asks(`mount ${image} ${folder}`, 'wrong\r');
   t.regex(wrong.stdout, /fits none of its key slots/);
+});
+
+test.serial('what is typed when it is asked for is not shown', async (t) => {
+  if (!canRun(t, 'tmux')) return;
+  const image = join(await tempDir(t), 'a.luks');
+  const run = `${process.execPath} ${program()}`;
+  const create = `${run} create -f luks -o iter-time=10 ${image} 1M && ${run} resize ${image} 2M`;
+  const screen = await terminal(t, create, { columns: 120, rows: 20 });
+  for (const question of [/New key for/, /The same again/, /\nKey for/]) {
+    await screen.until(question);
+    await screen.type('unseen', 'Enter');
+  }
+  const shown = await screen.until(/ended with \d/);
+  t.regex(shown, /Image resized to 2097152 bytes[^]*ended with 0/);
+  t.false(shown.includes('unseen'), shown);
 });

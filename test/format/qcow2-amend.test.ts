@@ -17,7 +17,7 @@ async function amend(image: string, options: Readonly<Record<string, string>>): 
   const graph = new Graph({ drivers: DRIVERS });
   let calls = 0;
   try {
-    const node = await graph.openImage(image, 'qcow2', { backing: null });
+    const node = await graph.openImage(image, 'qcow2', 'size' in options ? {} : { backing: null });
     if (node.impl.family !== 'mapping' || node.impl.amend === undefined)
       throw new Error('it can not be amended');
     const progress = (): void => {
@@ -61,6 +61,7 @@ async function makeImage(t: ExecutionContext, options: string, how: How = {}): P
 
 interface Info {
   readonly 'backing-filename'?: string;
+  readonly 'backing-filename-format'?: string;
   readonly 'format-specific': { readonly data: Readonly<Record<string, unknown>> };
 }
 
@@ -262,3 +263,76 @@ test(
   { cluster_size: '4k' },
   /"cluster_size" can't be changed once an image is made/,
 );
+test('refused: a smaller disk', refuses, 'compat=1.1', { size: '1M' }, /1048576 would cut off data/);
+test('refused: no size', refuses, 'compat=1.1', { size: 'much' }, /size is "much", must be a size in bytes/);
+test(
+  'refused: a format of nothing',
+  refuses,
+  'compat=1.1',
+  { backing_fmt: 'raw' },
+  /backing_fmt needs a backing/,
+);
+test(
+  'refused: keys of what has none',
+  refuses,
+  'compat=1.1',
+  { 'encrypt.state': 'active' },
+  /encrypted with LUKS/,
+);
+test(
+  'refused: nothing is changed where the last of it can not be',
+  refuses,
+  'refcount_bits=16',
+  { lazy_refcounts: 'on', backing_file: 'other.raw', size: '8M', refcount_bits: '1' },
+  /has 2 references, over what 1 bits hold/,
+);
+test(
+  'refused: a name that the first cluster has no room for',
+  refuses,
+  'cluster_size=512,compat=0.10',
+  { backing_file: 'x'.repeat(400), compat: '1.1' },
+  /the first cluster has 512/,
+);
+
+test('another size, over a backing file that is longer', async (t) => {
+  if (!canRun(t, 'qemu-img', 'qemu-io')) return;
+  const made = await makeImage(t, 'refcount_bits=8', { backing: true });
+  await writeFile(join(made.folder, 'base.raw'), new Random(9).softBytes(2 * SIZE));
+  await amend(made.image, { size: `${SIZE + 66_048}`, refcount_bits: '32' });
+  const content = Buffer.alloc(SIZE + 66_048);
+  made.content.copy(content);
+  const info = await judge(t, { ...made, content });
+  t.like(info['format-specific'].data, { 'refcount-bits': 32 });
+});
+
+test('another backing file, another format, and none', async (t) => {
+  if (!canRun(t, 'qemu-img', 'qemu-io')) return;
+  const made = await makeImage(t, 'cluster_size=4k', { backing: true });
+  await rename(join(made.folder, 'base.raw'), join(made.folder, 'moved.raw'));
+  await amend(made.image, { backing_file: 'moved.raw', lazy_refcounts: 'on' });
+  const info = await judge(t, made);
+  t.like(info, { 'backing-filename': 'moved.raw', 'backing-filename-format': 'raw' });
+  await amend(made.image, { backing_file: '' });
+  const { stdout } = await run('qemu-img', ['info', '--output=json', made.image]);
+  t.false(stdout.includes('backing'), stdout);
+  t.is((await attempt('qemu-img', ['check', made.image])).code, 0);
+});
+
+test('other refcounts, with bitmaps and a snapshot that stay', async (t) => {
+  if (!canRun(t, 'qemu-img', 'qemu-io')) return;
+  const made = await makeImage(t, 'refcount_bits=16', { snapshot: true });
+  for (const [name, granularity] of [
+    ['fine', '4k'],
+    ['coarse', '1M'],
+  ] as const)
+    await run('qemu-img', ['bitmap', '--add', '-g', granularity, made.image, name]);
+  await run('qemu-io', ['-c', 'write -P 9 1M 10k', made.image]);
+  made.content.fill(9, 1024 * 1024, 1024 * 1034);
+  const bitmaps = async (): Promise<unknown> => (await judge(t, made))['format-specific'].data['bitmaps'];
+  const before = await bitmaps();
+  for (const bits of ['2', '64', '8']) {
+    await amend(made.image, { refcount_bits: bits, ...(bits === '8' ? { size: `${SIZE}` } : {}) });
+    t.deepEqual(await bitmaps(), before);
+    t.regex((await run('qemu-img', ['snapshot', '-l', made.image])).stdout, /before/);
+  }
+});

@@ -96,21 +96,25 @@ const works = test.macro<[string]>(async (t, options) => {
 });
 
 const backing = 'backing_file=base.raw,backing_fmt=raw';
+const SIZES = ['512', '1k', '4k', '32k', '64k', '256k', '2M'];
 const WORKS = [
-  ...[512, 1024, 4096, 65536, 262_144, 2 * MIB].map((size) => `cluster_size=${size}`),
-  ...[1, 2, 4, 8, 16, 32, 64].map((bits) => `cluster_size=4k,refcount_bits=${bits}`),
-  ...['compat=0.10', 'compat=1.1', 'compat=v2,cluster_size=512', 'compat=v3', `compat=0.10,${backing}`],
-  ...['lazy_refcounts=on', 'lazy_refcounts=on,refcount_bits=1,cluster_size=2M'],
+  ...SIZES.map((size, index) => `cluster_size=${size},refcount_bits=${2 ** index}`),
+  ...[
+    'compat=0.10',
+    'compat=1.1',
+    'compat=v2,cluster_size=512,preallocation=metadata',
+    `compat=v3,${backing}`,
+  ],
+  ...['lazy_refcounts=on,refcount_bits=1,cluster_size=2M', `compat=0.10,${backing}`],
   ...['extended_l2=on', 'extended_l2=on,cluster_size=16k', 'extended_l2=on,cluster_size=2M'],
   ...['compression_type=zlib', 'compression_type=zstd'],
   ...['metadata', 'falloc', 'full'].map((how) => `preallocation=${how}`),
-  ...['metadata', 'falloc', 'full'].map((how) => `preallocation=${how},extended_l2=on`),
-  ...['metadata', 'full'].map((how) => `preallocation=${how},cluster_size=512,refcount_bits=64`),
-  ...['preallocation=metadata,compat=0.10', `preallocation=metadata,extended_l2=on,${backing}`],
-  ...['data_file=DATA', 'data_file=DATA,cluster_size=512', `data_file=DATA,${backing}`],
+  ...['falloc', 'full'].map((how) => `preallocation=${how},extended_l2=on`),
+  ...['preallocation=metadata,cluster_size=512,refcount_bits=64'],
+  ...[`preallocation=metadata,extended_l2=on,${backing}`, `data_file=DATA,cluster_size=512,${backing}`],
   ...['data_file=DATA,data_file_raw=on', 'data_file=DATA,data_file_raw=on,extended_l2=on'],
   ...['data_file=DATA,preallocation=full', 'data_file=DATA,lazy_refcounts=on,extended_l2=on'],
-  ...[backing, `${backing},cluster_size=512`, `${backing},extended_l2=on,refcount_bits=32,lazy_refcounts=on`],
+  `${backing},extended_l2=on,refcount_bits=32,lazy_refcounts=on`,
   'cluster_size=16k,refcount_bits=32,lazy_refcounts=on,extended_l2=on,compression_type=zstd,preallocation=metadata',
 ];
 for (const options of WORKS) test.serial(options, works, options);

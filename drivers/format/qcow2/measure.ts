@@ -1,5 +1,6 @@
 import type { ImageMeasure, MeasureContext } from '../../../src/block/driver.ts';
 import { DirtyBitmap } from '../../../src/block/dirty-bitmap.ts';
+import { luksHeaderBytes } from '../../../src/crypto/luks-create.ts';
 import { alignUp } from '../../../src/util/sizes.ts';
 import { entrySize } from './bitmap/directory.ts';
 import { newImageOptions } from './create-options.ts';
@@ -9,17 +10,29 @@ import type { NewQcow2 } from './create-options.ts';
 export async function measureQcow2(context: MeasureContext): Promise<ImageMeasure> {
   const image = newImageOptions({ ...context, subject: 'new image' });
   const data = alignUp(image.size, image.clusterSize);
-  const tables = tableBytes(image, data);
+  const { dataBytes } = context;
+  const tables = tableBytes(image, data) + keyBytes(image, context);
   const fullyAllocated = tables + data;
-  const whole =
-    image.backingFile !== undefined || image.preallocation === 'full' || image.preallocation === 'falloc';
-  const required = whole ? fullyAllocated : tables + (await context.dataBytes(image.clusterSize));
+  // Over a backing file nobody knows what it has in common with the source.
+  const overBacking = image.backingFile !== undefined && dataBytes !== undefined;
+  const whole = overBacking || image.preallocation === 'full' || image.preallocation === 'falloc';
+  const required = whole ? fullyAllocated : tables + ((await dataBytes?.(image.clusterSize)) ?? 0);
   return { required, fullyAllocated, ...bitmapBytes(image, context) };
 }
 
+/** The LUKS header with all key slots. */
+function keyBytes({ encryption, clusterSize }: NewQcow2, { options }: MeasureContext): number {
+  if (encryption !== 'luks') return 0;
+  return alignUp(
+    luksHeaderBytes((name) => String(options[`encrypt.${name}`])),
+    clusterSize,
+  );
+}
+
 /** With every piece of each in a cluster. */
-function bitmapBytes({ clusterSize, size, version }: NewQcow2, { bitmaps = [] }: MeasureContext): object {
-  if (bitmaps.length === 0 || version < 3) return {};
+function bitmapBytes({ clusterSize, size, version }: NewQcow2, { bitmaps }: MeasureContext): object {
+  if (bitmaps === undefined || version < 3) return {};
+  if (bitmaps.length === 0) return { bitmaps: 0 };
   let directory = 0;
   let bytes = 0;
   for (const { name, granularity } of bitmaps) {

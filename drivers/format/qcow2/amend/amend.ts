@@ -69,6 +69,8 @@ async function refuseConflicts(parts: DiskParts, wanted: Wanted, refuse: Refuse)
   if (size < image.size)
     refuse(`its size is ${image.size}, ${size} would cut off data: that is for "blockfuse resize --shrink"`);
   if (size !== image.size && parts.writer !== undefined) {
+    if (fields.backing_file_offset !== 0 && !image.hasBacking())
+      refuse('its backing file has to be open too: what lies behind the old end must not show through');
     if (fields.nb_snapshots > 0 && wanted.version < 3)
       refuse('compat=0.10 keeps the size where there are snapshots');
     const later = wanted.version > fields.version && fields.nb_snapshots > 0;
