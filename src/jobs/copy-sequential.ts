@@ -5,6 +5,7 @@ import { wholeChunks } from './copy.ts';
 import { readOrZero } from './salvage.ts';
 import { inParallel, segments } from './segments.ts';
 import type { JobControl, Segment } from './segments.ts';
+import { SpareBuffers } from './spare-buffers.ts';
 
 const CHUNK = 1024 * 1024;
 /** Pieces that are read, packed and written at once: memory is so many chunks, twice. */
@@ -20,13 +21,14 @@ export async function copySequentially(
   const chunk = alignUp(CHUNK, target.unit);
   let done = 0;
   let turn: Promise<void> = Promise.resolve();
-  const copy = async ({ offset, length, zero }: Segment): Promise<void> => {
+  const rooms = new SpareBuffers(chunk);
+  const copy = async ({ offset, length, zero }: Segment, room: Buffer): Promise<void> => {
     const before = turn;
     const own = Promise.withResolvers<void>();
     turn = own.promise;
     try {
       control.signal?.throwIfAborted();
-      const bytes = Buffer.allocUnsafe(zero ? 0 : length);
+      const bytes = room.subarray(0, length);
       if (!zero) await readOrZero(source, bytes, offset, control.lost);
       await before;
       const written = zero ? undefined : target.write(bytes, offset);
@@ -38,6 +40,8 @@ export async function copySequentially(
     done += length;
     control.progress?.(done, total);
   };
-  await inParallel(wholeChunks(segments(source, total, chunk, control), chunk), PARALLEL, copy);
+  await inParallel(wholeChunks(segments(source, total, chunk, control), chunk), PARALLEL, (segment) =>
+    rooms.with((room) => copy(segment, room)),
+  );
   await target.finish();
 }
