@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
+import { deflateRawSync, deflateSync, zstdCompressSync } from 'node:zlib';
 import test from 'ava';
 import { dmgDriver } from '../../drivers/format/dmg/driver.ts';
 import { xzDriver } from '../../drivers/format/compressed/xz-driver.ts';
@@ -53,6 +54,46 @@ test('what is damaged fails alone', async (t) => {
   t.is(good.status, 'fulfilled');
   const longer = pool.unpack(Buffer.from(bzip2), { ...job, size: plain.length - 1 });
   t.regex((await t.throwsAsync(longer)).message, /more than 99999 bytes/);
+});
+
+test('small blocks of one turn go together, and what is damaged among them fails alone', async (t) => {
+  const pool = new UnpackPool({ threads: 2 });
+  const blocks = Array.from({ length: 40 }, (_, index) => soft(10 + index, index === 7 ? MIB : 65_536));
+  const pack = { deflate: deflateRawSync, zlib: deflateSync, zstd: zstdCompressSync } as const;
+  for (const packing of ['deflate', 'zlib', 'zstd'] as const) {
+    const jobs = blocks.map((plain, index) => {
+      const packed = Buffer.from(pack[packing](plain));
+      if (index === 3) packed.fill(0xff, 20);
+      return pool.unpack(packed, { packing, size: plain.length + (index === 5 ? 1 : 0) });
+    });
+    for (const [index, result] of (await Promise.allSettled(jobs)).entries()) {
+      t.is(result.status, index === 3 || index === 5 ? 'rejected' : 'fulfilled', `${packing} ${index}`);
+      const plain = blocks[index];
+      if (result.status === 'fulfilled' && plain !== undefined)
+        t.is(difference(result.value, plain), undefined);
+    }
+  }
+  t.is(pool.size, 2);
+});
+
+test('a small block that is alone takes no thread, and what is handed over does not outlive the call', async (t) => {
+  const pool = new UnpackPool({ threads: 1 });
+  const plain = soft(60, 65_536);
+  const job = { packing: 'deflate', size: plain.length } as const;
+  t.is(difference(await pool.unpack(deflateRawSync(plain), job), plain), undefined);
+  t.is(pool.size, 0);
+  const takes = Array.from({ length: 20 }, (_, index) => {
+    const content = soft(61 + index, 65_536);
+    return pool.unpackTo(deflateRawSync(content), job, (given) => {
+      t.is(difference(given, content), undefined);
+      if (index === 4) throw new TypeError('not wanted');
+    });
+  });
+  const failed = (await Promise.allSettled(takes)).flatMap(({ status }, index) =>
+    status === 'rejected' ? [index] : [],
+  );
+  t.deepEqual(failed, [4]);
+  t.is(pool.size, 1);
 });
 
 test('a thread that takes too long is ended, and so is one that has nothing to do', async (t) => {
