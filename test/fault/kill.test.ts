@@ -43,6 +43,11 @@ class Writers {
     );
   }
 
+  /** Waits for as many fsyncs to be answered. */
+  async haveSynced(count: number): Promise<void> {
+    while (this.synced < count) await delay(2);
+  }
+
   private async work(writer: number): Promise<void> {
     for (;;) {
       if (this.random.chance(0.03)) await this.sync();
@@ -88,7 +93,8 @@ const survives = test.macro(async (t: ExecutionContext, given: Partial<ChainShap
     const log = new CrashLog(model, BLOCK);
     const writers = new Writers(handle, log, random);
     const writing = writers.run();
-    await delay(random.between(100, 400));
+    await writers.haveSynced(random.between(1, 4));
+    await delay(random.between(0, 200));
     await kill(mounted);
     await writing;
     await handle.close().catch(() => undefined);
