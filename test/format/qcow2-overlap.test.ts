@@ -1,12 +1,12 @@
 /** Tables of qcow2 images that were edited to lie where something is written: refused before it is, whatever the mode looks after. */
-import { readFile, stat } from 'node:fs/promises';
+import { copyFile, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import { DRIVERS } from '../../drivers/index.ts';
 import type { Child } from '../../src/block/child.ts';
 import { Graph } from '../../src/block/graph.ts';
-import { run } from '../helpers/run.ts';
+import { attempt, run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun } from '../helpers/tools.ts';
 import { Damage } from './qcow2-damage.ts';
@@ -176,4 +176,90 @@ test('tables that are edited while the image is in use', async (t) => {
   t.deepEqual(await bytesAt(image, block), before);
   t.is((await damage.u64(72)) & 2n, 2n);
   t.true((await stat(image)).size > 0);
+});
+
+interface Use {
+  readonly damage: (damage: Damage) => Promise<void>;
+  /** As for qemu-io. */
+  readonly requests: readonly (readonly ['read' | 'write', number, number])[];
+  /** How qemu-io says it. */
+  readonly theirs: RegExp | undefined;
+  readonly ours: RegExp;
+}
+
+/** What is damaged is met in use: refused as QEMU refuses it, or where QEMU goes on; the corrupt bit is set, nothing is written. */
+const meets = test.macro(async (t: ExecutionContext, { damage: harm, requests, theirs, ours }: Use) => {
+  if (!canRun(t, 'qemu-img', 'qemu-io')) return;
+  const image = join(await tempDir(t), 'image.qcow2');
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', image, '2G']);
+  await run('qemu-io', ['-c', 'write -P 1 0 300k', '-c', 'write -P 2 40M 1M', image]);
+  const damage = new Damage(image);
+  await harm(damage);
+  const other = `${image}.qemu`;
+  await copyFile(image, other);
+  const words = requests.map(([what, offset, length]) => `${what} ${offset} ${length}`);
+  const judged = await attempt('qemu-io', [...words.flatMap((word) => ['-c', word]), other]);
+  const isSeen = ((await new Damage(other).u64(72)) & 2n) !== 0n;
+  t.is(isSeen, theirs !== undefined, judged.stdout + judged.stderr);
+  if (theirs !== undefined) t.regex(judged.stdout + judged.stderr, theirs);
+
+  const { graph, disk } = await openDisk(t, image, {});
+  const error = await t.throwsAsync(async () => {
+    for (const [what, offset, length] of requests)
+      await (what === 'read'
+        ? disk.read(Buffer.alloc(length), offset)
+        : disk.write(Buffer.alloc(length, 5), offset));
+    await disk.flush();
+  });
+  t.regex(error.message, ours);
+  await t.throwsAsync(disk.write(Buffer.alloc(512, 9), 50 * MiB), { message: /it is corrupt/ });
+  await graph.close().catch(() => undefined);
+  t.is((await damage.u64(72)) & 2n, 2n, 'the corrupt bit');
+});
+
+test('a misaligned L2 entry is read', meets, {
+  damage: async (damage) => damage.set64((await damage.l2()) + 8, COPIED + 0x61200n),
+  requests: [['read', CLUSTER, 512]],
+  theirs: /unaligned/,
+  ours: /the L2 entry of guest offset 65536 is 397824, must be a multiple/,
+});
+test('a misaligned L2 entry is written', meets, {
+  damage: async (damage) => damage.set64((await damage.l2()) + 8, COPIED + 0x61200n),
+  requests: [['write', CLUSTER, 512]],
+  theirs: /unaligned/,
+  ours: /the L2 entry of guest offset 65536 is 397824, must be a multiple/,
+});
+test('a misaligned L1 entry is read', meets, {
+  damage: async (damage) => damage.set64(await damage.l1(), COPIED + 0x41200n),
+  requests: [['read', 0, 512]],
+  theirs: /unaligned/,
+  ours: /L1 entry 0 is 266752, must be a multiple/,
+});
+test('an L1 entry behind the end of the file is read: QEMU sees zeroes', meets, {
+  damage: async (damage) => damage.set64(await damage.l1(), COPIED + 0x7000000000n),
+  requests: [['read', 0, 512]],
+  theirs: undefined,
+  ours: /L1 entry 0 is 481036337152, but the file ends at/,
+});
+test('a misaligned refcount block is needed', meets, {
+  damage: async (damage) => damage.set64(await damage.refcountTable(), 0x21200n),
+  requests: [['write', 30 * MiB, 512]],
+  theirs: /unaligned/,
+  ours: /refcount table entry 0 is 135680, must be a multiple/,
+});
+test('a refcount block behind the end of the file is needed: QEMU takes all clusters for free', meets, {
+  damage: async (damage) => damage.set64(await damage.refcountTable(), 0x7000000000n),
+  requests: [['write', 30 * MiB, 512]],
+  theirs: /overlaps with/,
+  ours: /refcount table entry 0 is 481036337152, but the file ends at/,
+});
+test('data that an L2 table was put on is written', meets, {
+  damage: async (damage) => damage.setRefcount(6, 0),
+  requests: [
+    ['write', 0, 512],
+    ['write', 1024 * MiB, 512],
+    ['write', CLUSTER, 512],
+  ],
+  theirs: /overlaps with active L2 table/,
+  ours: /an L2 entry names cluster 6, which holds a new table/,
 });

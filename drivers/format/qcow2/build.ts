@@ -79,13 +79,14 @@ export function viewReader(
   return { l1, l2, map: mapOf(image, l2), compressed: new CompressedReader(image, l2, () => view.size) };
 }
 
-function readerOf(image: Image, l1: L1Table, options: L2CacheOptions): Reader {
+function readerOf(image: Image, l1: L1Table, options: L2CacheOptions, metadata?: MetadataClusters): Reader {
   const l2 = new L2Cache(image, l1, options);
-  return { l1, l2, map: mapOf(image, l2), compressed: new CompressedReader(image, l2) };
+  return { l1, l2, map: mapOf(image, l2, metadata), compressed: new CompressedReader(image, l2) };
 }
 
-function mapOf(image: Image, l2: L2Cache): Reader['map'] {
-  return image.geometry.extendedL2 ? new ExtendedMap(image, l2) : new StandardMap(image, l2);
+function mapOf(image: Image, l2: L2Cache, metadata?: MetadataClusters): Reader['map'] {
+  const { extendedL2 } = image.geometry;
+  return extendedL2 ? new ExtendedMap(image, l2, metadata) : new StandardMap(image, l2, metadata);
 }
 
 export interface WriterOptions {
@@ -112,12 +113,12 @@ export async function buildWriter(
   const metadata = new MetadataClusters(image, { ...parts, l1, refcountTable: table });
   await metadata.loadInactive();
   const loaded = dataOverlaps(image, metadata);
-  const reader = readerOf(image, l1, { capacity: parts.sizes.slices, makeRoom, loaded });
+  const reader = readerOf(image, l1, { capacity: parts.sizes.slices, makeRoom, loaded }, metadata);
   const housekeeping = new Housekeeping(image.subject, makeRoom);
   const freed = () => {
     housekeeping.freed(release.pending);
   };
-  const frees = new Frees(parts.policy, freed);
+  const frees = new Frees(parts.policy, freed, (first, count) => metadata.mayHoldData(first, count));
   const dataDiscards = new DataDiscards(image.need, freed);
   const growth: RefcountGrowth = new RefcountGrowth(image, {
     refcounts,

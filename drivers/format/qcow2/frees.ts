@@ -19,19 +19,29 @@ export type DiscardPolicy = Readonly<Record<FreeReason, boolean>>;
 export class Frees {
   readonly policies: DiscardPolicy;
   private readonly changed: () => void;
+  private readonly mayFree: (first: number, count: number) => boolean;
   private runs: FreeRun[] = [];
   /** Clusters pending. */
   count = 0;
   /** The cluster that further compressed data may share; -1 for none. Not one that is about to be freed. */
   shared = -1;
 
-  /** @param changed called after each addition */
-  constructor(policy: DiscardPolicy, changed: () => void) {
+  /**
+   * @param changed called after each addition
+   * @param mayFree false: something else is there, the clusters stay as they are
+   */
+  constructor(
+    policy: DiscardPolicy,
+    changed: () => void,
+    mayFree: (first: number, count: number) => boolean = () => true,
+  ) {
     this.policies = policy;
+    this.mayFree = mayFree;
     this.changed = changed;
   }
 
   add(first: number, count: number, reason: FreeReason): void {
+    if (!this.mayFree(first, count)) return;
     if (this.shared >= first && this.shared < first + count) this.shared = -1;
     this.append(first, count, this.policies[reason]);
     this.changed();

@@ -43,7 +43,12 @@ export class L1Table {
   tableOffset(index: number): number {
     const offset = hostOffset(this.bytes.readUInt32BE(index * 8), this.bytes.readUInt32BE(index * 8 + 4));
     const { clusterSize } = this.image.geometry;
-    if (offset % clusterSize === 0 && Number.isSafeInteger(offset)) return offset;
+    if (offset % clusterSize === 0 && Number.isSafeInteger(offset)) {
+      // Behind the end it would read as if nothing was allocated. Nobody else makes a file longer that is written here.
+      const { writable, file } = this.image;
+      if (!writable || offset < file.size) return offset;
+      return this.image.corrupt(`L1 entry ${index} is ${offset}, but the file ends at ${file.size}`);
+    }
     return this.image.corrupt(
       `L1 entry ${index} is ${offset}, must be a multiple of the cluster size ${clusterSize}`,
     );

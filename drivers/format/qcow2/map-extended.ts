@@ -2,6 +2,7 @@ import type { Extent } from '../../../src/block/extent.ts';
 import type { Image } from './image.ts';
 import { Kind, L2Entry, SUBCLUSTERS } from './l2-entry.ts';
 import type { L2Cache } from './l2-cache.ts';
+import type { MetadataClusters } from './metadata-clusters.ts';
 
 /** What a subcluster is, beside compressed clusters, which have none. */
 const State = { unallocated: 0, data: 1, zero: 2 } as const;
@@ -13,10 +14,13 @@ export class ExtendedMap {
   private readonly l2: L2Cache;
   private readonly entry: L2Entry;
   private readonly next: L2Entry;
+  private readonly metadata: MetadataClusters | undefined;
 
-  constructor(image: Image, l2: L2Cache) {
+  /** @param metadata of an image that is written to */
+  constructor(image: Image, l2: L2Cache, metadata?: MetadataClusters) {
     this.image = image;
     this.l2 = l2;
+    this.metadata = metadata;
     this.entry = new L2Entry(image);
     this.next = new L2Entry(image);
   }
@@ -45,8 +49,16 @@ export class ExtendedMap {
     if (state === State.unallocated) return out.setUnallocated(length);
     const place = entry.offset + inCluster;
     if (state === State.data)
-      return out.setData(this.image.data, place, length, entry.copied && this.image.prepared);
+      return out.setData(this.image.data, place, length, entry.copied && this.mayWrite(place, length));
     return entry.kind === Kind.data ? out.setZero(length, true, this.image.data, place) : out.setZero(length);
+  }
+
+  private mayWrite(place: number, length: number): boolean {
+    const { prepared, external, geometry } = this.image;
+    if (!prepared || external || this.metadata === undefined) return prepared;
+    const first = Math.floor(place / geometry.clusterSize);
+    const end = Math.ceil((place + length) / geometry.clusterSize);
+    return this.metadata.mayHoldData(first, end - first);
   }
 
   /** Bytes from the cluster's start to the end of the run of equal subclusters that goes on at `sub`. */

@@ -2,16 +2,20 @@ import type { Extent } from '../../../src/block/extent.ts';
 import type { Image } from './image.ts';
 import { isCompressed, Kind, L2Entry } from './l2-entry.ts';
 import type { L2Cache } from './l2-cache.ts';
+import type { MetadataClusters } from './metadata-clusters.ts';
 
 /** Guest offset -> extent, for images without subclusters. Neighbours within one L2 slice make one extent. */
 export class StandardMap {
   private readonly image: Image;
   private readonly l2: L2Cache;
   private readonly entry: L2Entry;
+  private readonly metadata: MetadataClusters | undefined;
 
-  constructor(image: Image, l2: L2Cache) {
+  /** @param metadata of an image that is written to */
+  constructor(image: Image, l2: L2Cache, metadata?: MetadataClusters) {
     this.image = image;
     this.l2 = l2;
+    this.metadata = metadata;
     this.entry = new L2Entry(image);
   }
 
@@ -31,7 +35,7 @@ export class StandardMap {
           this.image.data,
           entry.offset + inCluster,
           length,
-          entry.copied && this.image.prepared,
+          entry.copied && this.mayWrite(entry.offset / clusterSize, clusters),
         );
       case Kind.reserved:
         return out.setZero(length, true, this.image.data, entry.offset + inCluster);
@@ -42,6 +46,11 @@ export class StandardMap {
       case Kind.unallocated:
         return out.setUnallocated(length);
     }
+  }
+
+  private mayWrite(first: number, clusters: number): boolean {
+    const { prepared, external } = this.image;
+    return prepared && (external || this.metadata?.mayHoldData(first, clusters) !== false);
   }
 
   /** How many clusters from `index` on continue what the entry there begins. */

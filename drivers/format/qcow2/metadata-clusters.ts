@@ -38,6 +38,8 @@ export class MetadataClusters {
   private readonly parts: MetadataParts;
   private readonly kinds: ReadonlySet<MetadataKind>;
   private known: Known | undefined = undefined;
+  /** What has become a table since: entries that are in memory were looked at before. */
+  private late = new ClusterMap();
   /** The L2 tables of snapshots; what the disk shares with them is in `known` as well. */
   private inactive = new ClusterMap();
 
@@ -67,6 +69,20 @@ export class MetadataClusters {
     return what ?? (this.inactive.get(cluster) === 0 ? undefined : 'an L2 table of a snapshot');
   }
 
+  /**
+   * Whether data may be written to, or freed at, clusters that an L2 entry in memory names. A table can only have come there
+   * because the refcounts called them free: damage.
+   */
+  mayHoldData(first: number, count: number): boolean {
+    if (this.late.size === 0) return true;
+    for (let cluster = first; cluster < first + count; cluster += 1) {
+      if (this.late.get(cluster) === 0) continue;
+      this.image.noteDamage(`an L2 entry names cluster ${cluster}, which holds a new table`);
+      return false;
+    }
+    return true;
+  }
+
   /** To be called when the snapshots are others now: their L2 tables are named on disk only. */
   async loadInactive(): Promise<void> {
     if (!this.kinds.has('inactive-l2')) return;
@@ -79,6 +95,7 @@ export class MetadataClusters {
     if (known === undefined || !this.kinds.has(kindOfTable(what))) return;
     const { first, end } = this.clustersOf(offset, length);
     const bits = singleBits(what);
+    for (let cluster = first; cluster < end; cluster += 1) this.late.set(cluster, 1);
     if (bits === 0) known.ranges.add(first, end, what);
     else for (let cluster = first; cluster < end; cluster += 1) known.singles.set(cluster, bits);
   }
@@ -89,6 +106,7 @@ export class MetadataClusters {
     const { first, end } = this.clustersOf(offset, length);
     known.ranges.remove(first, end);
     for (let cluster = first; cluster < end; cluster += 1) {
+      this.late.set(cluster, 0);
       if ((known.singles.get(cluster) & Single.shared) === 0) known.singles.set(cluster, 0);
     }
   }
@@ -96,6 +114,7 @@ export class MetadataClusters {
   /** Much has changed: looks again when asked next. */
   forget(): void {
     this.known = undefined;
+    this.late = new ClusterMap();
   }
 
   /** Throws (damage) when the cluster about to be given out holds a table. */

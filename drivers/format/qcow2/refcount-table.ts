@@ -35,7 +35,12 @@ export class RefcountTable {
     if (index >= this.length) return 0;
     const offset = readU64(this.bytes, index * 8);
     const { clusterSize } = this.image.geometry;
-    if (offset % clusterSize === 0) return offset;
+    if (offset % clusterSize === 0) {
+      // Behind the end it would read as if every cluster was free.
+      const { size } = this.image.file;
+      if (offset < size) return offset;
+      return this.image.corrupt(`refcount table entry ${index} is ${offset}, but the file ends at ${size}`);
+    }
     return this.image.corrupt(
       `refcount table entry ${index} is ${offset}, must be a multiple of ${clusterSize}`,
     );
