@@ -10,6 +10,9 @@ export const checkCommand = defineCommand({
   description: [
     'Exit codes as of "qemu-img check": 0 nothing wrong (or all repaired), 2 the image is corrupted, 3 it has leaked ' +
       'clusters but is not corrupted, 1 the check could not be made, 63 the format has no check.',
+    'A repair says what it gives up ("Given up: ..."), such as guest offsets whose place nobody knows any more, and frees ' +
+      'nothing while something that may name it can not be read. It may be interrupted: another one goes on. --json has the ' +
+      'keys of qemu-img; corruptions and leaks are those that are left, corruptions-fixed and leaks-fixed what was repaired.',
   ],
   arguments: [IMAGE_ARGUMENT],
   options: {
