@@ -1,5 +1,6 @@
 import { bool, optional, text } from '../block/schema.ts';
 import { defineCommand } from './command.ts';
+import type { ImageComparison } from './compare-images.ts';
 import { IMAGE_OPTIONS } from './image-arguments.ts';
 import { complainOf, print, printJson } from './output.ts';
 import { PROGRESS_OPTION } from './progress-option.ts';
@@ -15,7 +16,13 @@ export const compareCommand = defineCommand({
   options: {
     ...IMAGE_OPTIONS,
     'other-format': { schema: optional(text('Format of the other image')), value: 'name', short: 'F' },
-    strict: { schema: optional(bool('Different sizes are a difference'), false), short: 's' },
+    strict: {
+      schema: optional(
+        bool('Different sizes, and data stored otherwise (a hole, zeroes), are a difference'),
+        false,
+      ),
+      short: 's',
+    },
     ...PROGRESS_OPTION,
     json: { schema: optional(bool('Print JSON'), false) },
   },
@@ -26,13 +33,21 @@ export const compareCommand = defineCommand({
       complainOf(error, options.json);
     });
     if (result === undefined) return 2;
-    const { difference, sizesDiffer } = result;
-    const same = difference === undefined && !(options.strict && sizesDiffer);
-    if (options.json)
-      printJson({ identical: same, 'sizes-differ': sizesDiffer, difference: difference ?? null });
-    else if (difference !== undefined) print(`Content mismatch at offset ${difference}!`);
-    else print(same ? 'Images are identical.' : 'Images differ in size.');
-    if (sizesDiffer && same && !options.json) print('Their sizes differ; what one has more is zero.');
+    const { difference, sizesDiffer, statusDifference } = result;
+    const strictly = options.strict && (sizesDiffer || statusDifference !== undefined);
+    const same = difference === undefined && !strictly;
+    if (options.json) {
+      const places = { difference: difference ?? null, 'status-difference': statusDifference ?? null };
+      printJson({ identical: same, 'sizes-differ': sizesDiffer, ...places });
+    } else print(describe(result, options.strict));
     return same ? 0 : 1;
   },
 });
+
+function describe({ difference, sizesDiffer, statusDifference }: ImageComparison, strict: boolean): string {
+  if (difference !== undefined) return `Content mismatch at offset ${difference}!`;
+  if (statusDifference !== undefined) return `Strict mode: Offset ${statusDifference} block status mismatch!`;
+  if (!sizesDiffer) return 'Images are identical.';
+  if (strict) return 'Strict mode: Image size mismatch!';
+  return 'Images are identical.\nTheir sizes differ; what one has more is zero.';
+}

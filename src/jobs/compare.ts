@@ -1,4 +1,5 @@
 import type { Child } from '../block/child.ts';
+import { BlockStatus } from '../block/extent.ts';
 import { isZero } from '../block/zero.ts';
 import { inParallel, segments } from './segments.ts';
 import type { JobControl, Segment } from './segments.ts';
@@ -38,6 +39,20 @@ export async function compareDisks(left: Child, right: Child, control: JobContro
     }
   }
   return { difference: difference === Infinity ? undefined : difference, sizesDiffer: total !== common };
+}
+
+/** First byte where one disk has zeroes, nothing, or compressed data and the other has not; undefined: nowhere. */
+export async function firstStatusDifference(left: Child, right: Child): Promise<number | undefined> {
+  const common = Math.min(left.size, right.size);
+  const [one, other] = [new BlockStatus(), new BlockStatus()];
+  for (let offset = 0; offset < common; offset += Math.min(one.length, other.length)) {
+    await left.status(offset, common - offset, one);
+    await right.status(offset, common - offset, other);
+    const same =
+      one.allocated === other.allocated && one.zero === other.zero && one.compressed === other.compressed;
+    if (!same) return offset;
+  }
+  return undefined;
 }
 
 async function firstDifference(

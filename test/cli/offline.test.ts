@@ -270,4 +270,21 @@ test("compare has qemu-img's exit codes", async (t) => {
   t.is(await compare('same.qcow2'), 0);
   t.is(await compare('empty.qcow2'), 1);
   t.is(await compare('missing.qcow2'), 2);
+  // What both read as is the same, what they store is not.
+  await blockfuse(
+    ['convert', '-f', 'raw', '-O', 'qcow2', '-o', 'preallocation=full', 'source.raw', 'full.qcow2'],
+    {
+      cwd,
+    },
+  );
+  for (const [other, code] of [
+    ['same.qcow2', 0],
+    ['full.qcow2', 1],
+  ] as const) {
+    const strict = ['compare', '-s', 'same.qcow2', other];
+    const ours = await attemptBlockfuse(strict, { cwd });
+    t.is(ours.code, code, ours.stdout);
+    if (canRun(t, 'qemu-img')) t.is((await attempt('qemu-img', strict, { cwd })).code, code);
+    if (code === 1) t.regex(ours.stdout, /Strict mode: Offset \d+ block status mismatch!/);
+  }
 });
