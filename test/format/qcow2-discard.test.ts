@@ -198,6 +198,7 @@ test('a file does not grow without bound', async (t) => {
   }
   await graph.close();
   t.log(sizes.join(' '));
-  t.true((sizes.at(-1) ?? 0) <= (sizes[2] ?? 0) * 1.25 + 65536, sizes.join(' '));
+  // At most: what the snapshot has, what was freed and is not given back yet, what is written now; and tables, an eighth each.
+  t.true((sizes.at(-1) ?? 0) <= 3 * MIB * 1.125, sizes.join(' '));
   await judge(t, image, model);
 });
