@@ -1,4 +1,4 @@
-import type { CreateContext } from './driver.ts';
+import type { NewImageContext } from './driver.ts';
 import { BlockError } from './errors.ts';
 import { normalizeGuid } from '../util/guid.ts';
 
@@ -12,7 +12,7 @@ export interface GuidSource {
 
 /** The GUID of a new overlay's parent: from its option, else asked of the parent (option `backing_file`). */
 export async function parentGuid(
-  context: CreateContext<Readonly<Record<string, unknown>>>,
+  context: NewImageContext,
   options: Readonly<Record<string, unknown>>,
   { option, key }: GuidSource,
 ): Promise<string> {

@@ -1,4 +1,4 @@
-import type { CreateContext } from '../../../src/block/driver.ts';
+import type { CreateContext, NewImageContext } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { optional, size } from '../../../src/block/schema.ts';
 import { alignUp } from '../../../src/util/sizes.ts';
@@ -12,11 +12,29 @@ export const CREATE_OPTIONS = {
   cluster_size: optional(size('Bytes of a cluster, a multiple of 512'), 1024 * 1024),
 };
 
-/** Writes the header and an empty BAT; clusters begin on the grid of the file. */
+interface Plan {
+  readonly header: Buffer;
+  /** Bytes of header and BAT: where clusters begin, on the grid of the file. */
+  readonly dataOffset: number;
+}
+
+/** Writes the header and an empty BAT. */
 export async function createParallels(
   context: CreateContext<Readonly<Record<string, unknown>>>,
 ): Promise<void> {
-  const { file, size: bytes, subject, options } = context;
+  const { file } = context;
+  const { header, dataOffset } = planOf(context);
+  await file.resize(dataOffset);
+  await file.write(header, 0);
+  await file.flush();
+}
+
+/** Contract: Driver.checkCreate. */
+export async function checkNewParallels(context: NewImageContext): Promise<void> {
+  planOf(context);
+}
+
+function planOf({ size: bytes, subject, options }: NewImageContext): Plan {
   const cluster = Number(options['cluster_size'] ?? 1024 * 1024);
   const refuse = (is: string, wanted: string): never => {
     throw new BlockError('EINVAL', `Cannot create "${subject}": ${is}, ${wanted}`);
@@ -43,7 +61,5 @@ export async function createParallels(
     flags: 0,
     ext_off: 0,
   });
-  await file.resize(dataOffset);
-  await file.write(header, 0);
-  await file.flush();
+  return { header, dataOffset };
 }

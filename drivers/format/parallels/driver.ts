@@ -11,7 +11,7 @@ import { cutLeakedEnd } from '../../../src/block/leaked-end.ts';
 import { Role } from '../../../src/block/permissions.ts';
 import { refuseImage } from '../../../src/block/refuse.ts';
 import { checkBat } from './check.ts';
-import { createParallels, CREATE_OPTIONS } from './create.ts';
+import { checkNewParallels, createParallels, CREATE_OPTIONS } from './create.ts';
 import { checkHeader, decodeHeader, HEADER_LENGTH, InUse, MAGIC_V1, MAGIC_V2 } from './header.ts';
 import type { Geometry, Header } from './header.ts';
 import { ParallelsImage } from './image.ts';
@@ -81,6 +81,7 @@ export const parallelsDriver = defineDriver({
   probe,
   open,
   createOptions: CREATE_OPTIONS,
+  checkCreate: checkNewParallels,
   create: createParallels,
   check,
 });

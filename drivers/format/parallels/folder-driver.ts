@@ -6,6 +6,7 @@ import type { PermissionPair } from '../../../src/block/permissions.ts';
 import { refuseImage } from '../../../src/block/refuse.ts';
 import type { DescribedStorage } from './descriptor.ts';
 import { readDescriptor } from './descriptor.ts';
+import { checkNewParallels } from './create.ts';
 import { createFolder, CREATE_OPTIONS } from './folder-create.ts';
 import type { Storage } from './folder.ts';
 import { ParallelsFolder } from './folder.ts';
@@ -103,5 +104,6 @@ export const parallelsFolderDriver = defineDriver({
   open,
   childPermissions,
   createOptions: CREATE_OPTIONS,
+  checkCreate: checkNewParallels,
   create: createFolder,
 });

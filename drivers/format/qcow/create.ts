@@ -1,4 +1,4 @@
-import type { CreateContext } from '../../../src/block/driver.ts';
+import type { CreateContext, NewImageContext } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { optional, text } from '../../../src/block/schema.ts';
 import { CIPHER_SECTOR } from '../../../src/crypto/sector-cipher.ts';
@@ -16,7 +16,27 @@ export const CREATE_OPTIONS = {
 
 /** Writes header, backing file name and an empty L1 table. Clusters are 4 KiB, 512 bytes over a backing file, as QEMU has it. */
 export async function createQcow(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void> {
-  const { file, size, subject, options } = context;
+  const { file } = context;
+  const { head, length } = await planOf(context);
+  await file.resize(length);
+  await file.write(head, 0);
+  await file.flush();
+}
+
+/** Contract: Driver.checkCreate. */
+export async function checkNewQcow(context: NewImageContext): Promise<void> {
+  await planOf(context);
+}
+
+interface Plan {
+  /** Header and name of the backing file. */
+  readonly head: Buffer;
+  /** Bytes of the new file. */
+  readonly length: number;
+}
+
+async function planOf(context: NewImageContext): Promise<Plan> {
+  const { size, subject, options } = context;
   const given = options['backing_file'];
   const encrypt = options['encrypt.format'];
   const name = typeof given === 'string' ? Buffer.from(given) : Buffer.alloc(0);
@@ -47,13 +67,11 @@ export async function createQcow(context: CreateContext<Readonly<Record<string, 
     l1_table_offset: alignUp(HEADER_LENGTH + name.length, 8),
   });
   const head = Buffer.concat([header, name]);
-  await file.resize(alignUp(alignUp(head.length, 8) + l1Bytes, 512));
-  await file.write(head, 0);
-  await file.flush();
+  return { head, length: alignUp(alignUp(head.length, 8) + l1Bytes, 512) };
 }
 
 /** The image holds nothing of its key; but who can't tell it could not use the image either. */
-async function requireKey(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void> {
+async function requireKey(context: NewImageContext): Promise<void> {
   const { options, size, subject } = context;
   const id = options['encrypt.key-secret'];
   await context.secret?.(typeof id === 'string' ? id : undefined);

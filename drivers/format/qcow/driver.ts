@@ -3,7 +3,7 @@ import type { MappingDriver, OpenContext } from '../../../src/block/driver.ts';
 import { defineDriver } from '../../../src/block/driver.ts';
 import { Role } from '../../../src/block/permissions.ts';
 import type { OptionsOf } from '../../../src/block/schema.ts';
-import { createQcow, CREATE_OPTIONS } from './create.ts';
+import { checkNewQcow, createQcow, CREATE_OPTIONS } from './create.ts';
 import { EncryptedQcowImage } from './encrypted-image.ts';
 import { ENCRYPT_OPTIONS, openEncryption } from './encryption.ts';
 import { checkHeader, decodeHeader, HEADER_LENGTH, MAGIC } from './header.ts';
@@ -45,5 +45,6 @@ export const qcowDriver = defineDriver({
     head.length >= HEADER_LENGTH && head.readUInt32BE(0) === MAGIC && head.readUInt32BE(4) === 1 ? 100 : 0,
   open,
   createOptions: CREATE_OPTIONS,
+  checkCreate: checkNewQcow,
   create: createQcow,
 });

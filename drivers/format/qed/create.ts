@@ -1,4 +1,4 @@
-import type { CreateContext } from '../../../src/block/driver.ts';
+import type { CreateContext, NewImageContext } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { integer, optional, size, text } from '../../../src/block/schema.ts';
 import { isPowerOfTwo } from '../../../src/util/sizes.ts';
@@ -15,20 +15,27 @@ export const CREATE_OPTIONS = {
 
 /** Writes the header, the backing file name behind it and an empty L1 table. */
 export async function createQed(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void> {
-  const { file, subject, options } = context;
-  const given = options['backing_file'];
-  const name = Buffer.from(typeof given === 'string' ? given : '');
-  const header = headerFor(context, name.length);
-  check(header, name.length, subject);
+  const { file } = context;
+  const { header, name } = planOf(context);
   await file.resize(header.l1_table_offset + header.table_size * header.cluster_size);
   await file.write(Buffer.concat([encodeHeader(header), name]), 0);
   await file.flush();
 }
 
-function headerFor(
-  { size, options }: CreateContext<Readonly<Record<string, unknown>>>,
-  nameLength: number,
-): Header {
+/** Contract: Driver.checkCreate. */
+export async function checkNewQed(context: NewImageContext): Promise<void> {
+  planOf(context);
+}
+
+function planOf(context: NewImageContext): { readonly header: Header; readonly name: Buffer } {
+  const given = context.options['backing_file'];
+  const name = Buffer.from(typeof given === 'string' ? given : '');
+  const header = headerFor(context, name.length);
+  check(header, name.length, context.subject);
+  return { header, name };
+}
+
+function headerFor({ size, options }: NewImageContext, nameLength: number): Header {
   const cluster = Number(options['cluster_size'] ?? 65536);
   const isRaw = options['backing_fmt'] === 'raw' ? Feature.backingIsRaw : 0n;
   return {

@@ -11,7 +11,7 @@ import { BlockError } from '../../../src/block/errors.ts';
 import { cutLeakedEnd } from '../../../src/block/leaked-end.ts';
 import { Role } from '../../../src/block/permissions.ts';
 import { checkQed } from './check.ts';
-import { createQed, CREATE_OPTIONS } from './create.ts';
+import { checkNewQed, createQed, CREATE_OPTIONS } from './create.ts';
 import { checkHeader, Feature, HEADER_LENGTH, MAGIC } from './header.ts';
 import type { Header } from './header.ts';
 import { QedImage } from './image.ts';
@@ -90,6 +90,7 @@ export const qedDriver = defineDriver({
   probe: (head) => (head.length >= HEADER_LENGTH && head.readUInt32LE(0) === MAGIC ? 100 : 0),
   open,
   createOptions: CREATE_OPTIONS,
+  checkCreate: checkNewQed,
   create: createQed,
   check,
 });

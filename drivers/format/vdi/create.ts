@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Child } from '../../../src/block/child.ts';
-import type { CreateContext } from '../../../src/block/driver.ts';
+import type { CreateContext, NewImageContext } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { takeDeclared } from '../../../src/block/options.ts';
 import { parentGuid } from '../../../src/block/parent-guid.ts';
@@ -27,7 +27,24 @@ const PIECE = 1024 * 1024;
 
 /** Makes an empty image in an empty file. */
 export async function create(context: CreateContext<Options>): Promise<void> {
-  const { size: bytes, file, subject } = context;
+  const { file } = context;
+  const shape = await shapeOf(context);
+  const { blocks, fixed, unit } = shape;
+  const header = makeHeader(shape);
+  await file.write(encodeHeader(header, ''), 0);
+  await writeMap(file, blocks, fixed);
+  if (fixed) await file.resize(header.offset_data + blocks * unit);
+  else if (file.size < header.offset_data) await file.resize(header.offset_data);
+  await file.flush();
+}
+
+/** Contract: Driver.checkCreate. */
+export async function checkNew(context: NewImageContext): Promise<void> {
+  await shapeOf(context);
+}
+
+async function shapeOf(context: NewImageContext): Promise<Shape> {
+  const { size: bytes, subject } = context;
   const options = takeDeclared({ ...context.options }, CREATE_OPTIONS, `"${subject}"`);
   const fixed = options['static'] === true || options['subformat'] === 'fixed';
   const unit = Number(options['block_size']);
@@ -44,13 +61,7 @@ export async function create(context: CreateContext<Options>): Promise<void> {
       `Cannot create "${subject}": size is ${bytes}, must be at most ${BLOCKS_MAX * unit} with block_size=${unit}`,
     );
   }
-  const parent = await parentOf(context, options);
-  const header = makeHeader({ bytes, unit, blocks, fixed, parent });
-  await file.write(encodeHeader(header, ''), 0);
-  await writeMap(file, blocks, fixed);
-  if (fixed) await file.resize(header.offset_data + blocks * unit);
-  else if (file.size < header.offset_data) await file.resize(header.offset_data);
-  await file.flush();
+  return { bytes, unit, blocks, fixed, parent: await parentOf(context, options) };
 }
 
 interface Parent {
@@ -67,7 +78,7 @@ interface Shape {
 }
 
 /** The parent of a differencing image; its name is not stored, so it has to be in the same folder later. */
-async function parentOf(context: CreateContext<Options>, options: Options): Promise<Parent | undefined> {
+async function parentOf(context: NewImageContext, options: Options): Promise<Parent | undefined> {
   const wanted = options['subformat'] === 'differencing' || options['backing_file'] !== undefined;
   if (!wanted) return undefined;
   return {

@@ -5,7 +5,7 @@ import { refuseImage } from '../../../src/block/refuse.ts';
 import { subformats } from '../../../src/block/subformat.ts';
 import { BlockMap } from './block-map.ts';
 import { checkImage } from './check.ts';
-import { create, CREATE_OPTIONS } from './create.ts';
+import { checkNew, create, CREATE_OPTIONS } from './create.ts';
 import { checkHeader } from './header-check.ts';
 import { decodeHeader, HEADER_LENGTH, ImageType, isOverlay, SIGNATURE } from './header.ts';
 import { VdiImage } from './image.ts';
@@ -47,6 +47,7 @@ export const vdiDriver = defineDriver({
   probe: (head) => (head.length >= HEADER_LENGTH && head.readUInt32LE(0x40) === SIGNATURE ? 100 : 0),
   open,
   createOptions: CREATE_OPTIONS,
+  checkCreate: checkNew,
   create,
   check: checkImage,
 });

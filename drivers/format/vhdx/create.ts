@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { posix } from 'node:path';
 import type { Child } from '../../../src/block/child.ts';
-import type { CreateContext } from '../../../src/block/driver.ts';
+import type { CreateContext, NewImageContext } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { takeDeclared } from '../../../src/block/options.ts';
 import { parentGuid } from '../../../src/block/parent-guid.ts';
@@ -64,7 +64,12 @@ export async function create(context: CreateContext<Given>): Promise<void> {
   await file.flush();
 }
 
-async function planOf(context: CreateContext<Given>): Promise<Plan> {
+/** Contract: Driver.checkCreate. */
+export async function checkNew(context: NewImageContext): Promise<void> {
+  await planOf(context);
+}
+
+async function planOf(context: NewImageContext): Promise<Plan> {
   const { size: bytes, subject } = context;
   const options = takeDeclared({ ...context.options }, CREATE_OPTIONS, `"${subject}"`);
   const refuse = (what: string): never => {

@@ -2,7 +2,7 @@ import { defineDriver } from '../../../src/block/driver.ts';
 import { Role } from '../../../src/block/permissions.ts';
 import { subformats } from '../../../src/block/subformat.ts';
 import { checkImage } from './check.ts';
-import { create, CREATE_OPTIONS } from './create.ts';
+import { checkNew, create, CREATE_OPTIONS } from './create.ts';
 import { FILE_SIGNATURE } from './header.ts';
 import { open } from './open.ts';
 
@@ -23,6 +23,7 @@ export const vhdxDriver = defineDriver({
   probe: (head) => (head.length >= 8 && head.toString('latin1', 0, 8) === FILE_SIGNATURE ? 100 : 0),
   open,
   createOptions: CREATE_OPTIONS,
+  checkCreate: checkNew,
   create,
   check: checkImage,
 });

@@ -1,4 +1,4 @@
-import type { CreateContext, SequentialWriter } from '../../../src/block/driver.ts';
+import type { CreateContext, NewImageContext, SequentialWriter } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { bool, choice, optional, text } from '../../../src/block/schema.ts';
 import { newContentId } from './content-id.ts';
@@ -83,7 +83,12 @@ async function beginStream(file: Context['file'], disk: PlannedDisk): Promise<St
   return writer;
 }
 
-async function planDisk(context: Context): Promise<PlannedDisk> {
+/** Contract: Driver.checkCreate. */
+export async function checkNewVmdk(context: NewImageContext): Promise<void> {
+  await planDisk(context);
+}
+
+async function planDisk(context: NewImageContext): Promise<PlannedDisk> {
   const { options, subject } = context;
   const subformat = options['subformat'] as Subformat;
   const sectors = Math.ceil(context.size / SECTOR);
@@ -139,7 +144,7 @@ function split(sectors: number, one: (number: string) => Pick<ExtentLine, 'type'
 }
 
 async function makeDescriptor(
-  context: Context,
+  context: NewImageContext,
   disk: { subformat: Subformat; sectors: number; extents: readonly NewExtent[] },
 ): Promise<string> {
   const { options, subject } = context;
@@ -168,7 +173,7 @@ async function makeDescriptor(
 }
 
 async function parentCid(
-  context: Context,
+  context: NewImageContext,
   hint: string | undefined,
   given: string | undefined,
 ): Promise<number> {

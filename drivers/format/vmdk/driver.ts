@@ -3,7 +3,7 @@ import { defaultPermissions } from '../../../src/block/permission-defaults.ts';
 import { Permission, Role } from '../../../src/block/permissions.ts';
 import { subformats } from '../../../src/block/subformat.ts';
 import { checkVmdk } from './check.ts';
-import { CREATE_OPTIONS, createStream, createVmdk } from './create.ts';
+import { checkNewVmdk, CREATE_OPTIONS, createStream, createVmdk } from './create.ts';
 import { isDescriptor } from './descriptor.ts';
 import { ONLY_READ } from './extent-files.ts';
 import { openVmdk } from './open.ts';
@@ -44,6 +44,7 @@ export const vmdkDriver = defineDriver({
       ? { used: parent.used & Permission.consistentRead, shared: parent.shared }
       : defaultPermissions(roles, parent, readOnly),
   createOptions: CREATE_OPTIONS,
+  checkCreate: checkNewVmdk,
   create: createVmdk,
   createSequential: createStream,
   check: checkVmdk,

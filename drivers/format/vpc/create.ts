@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { posix } from 'node:path';
 import type { Child } from '../../../src/block/child.ts';
-import type { CreateContext } from '../../../src/block/driver.ts';
+import type { CreateContext, NewImageContext } from '../../../src/block/driver.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { takeDeclared } from '../../../src/block/options.ts';
 import { parentGuid } from '../../../src/block/parent-guid.ts';
@@ -57,7 +57,12 @@ export async function create(context: CreateContext<Given>): Promise<void> {
   await file.flush();
 }
 
-async function shapeOf(context: CreateContext<Given>): Promise<Shape> {
+/** Contract: Driver.checkCreate. */
+export async function checkNew(context: NewImageContext): Promise<void> {
+  await shapeOf(context);
+}
+
+async function shapeOf(context: NewImageContext): Promise<Shape> {
   const { size: wanted, subject } = context;
   const options = takeDeclared({ ...context.options }, CREATE_OPTIONS, `"${subject}"`);
   const refuse = (what: string): never => {

@@ -7,7 +7,7 @@ import { choice, optional } from '../../../src/block/schema.ts';
 import type { OptionsOf } from '../../../src/block/schema.ts';
 import { alignUp } from '../../../src/util/sizes.ts';
 import { subformats } from '../../../src/block/subformat.ts';
-import { create, CREATE_OPTIONS } from './create.ts';
+import { checkNew, create, CREATE_OPTIONS } from './create.ts';
 import { diskSize } from './disk-size.ts';
 import { SectorBitmaps } from './bitmaps.ts';
 import { checkHeader, decodeHeader, HEADER_LENGTH } from './dynamic-header.ts';
@@ -122,5 +122,6 @@ export const vpcDriver = defineDriver({
   probe,
   open,
   createOptions: CREATE_OPTIONS,
+  checkCreate: checkNew,
   create,
 });
