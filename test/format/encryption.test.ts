@@ -9,6 +9,7 @@ import { createImage } from '../../src/cli/create-image.ts';
 import { exercise, verify } from '../helpers/exercise.ts';
 import { childDisk } from '../helpers/graph.ts';
 import { ModelDisk } from '../helpers/model-disk.ts';
+import { qemuImgWithNewKey } from '../helpers/qemu-key.ts';
 import { Random, seed } from '../helpers/random.ts';
 import { run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
@@ -56,16 +57,6 @@ async function content(folder: string, random: Random): Promise<{ raw: string; m
   return { raw, model };
 }
 
-/** It measures how fast it is by processor time, and gives up when the machine is busy. */
-async function makeWithQemu(args: readonly string[], tries = 8): Promise<void> {
-  try {
-    await run('qemu-img', args);
-  } catch (error) {
-    if (tries === 0 || !String(error).includes('accurate CPU usage')) throw error;
-    await makeWithQemu(args, tries - 1);
-  }
-}
-
 const sameAsQemu = async (raw: string, image: string, subject: Subject): Promise<void> => {
   const opened = `driver=${subject.format},${keyName(subject)}=s,file.driver=file,file.filename=${image}`;
   await run('qemu-img', ['compare', ...SECRET, '--image-opts', `driver=raw,file.filename=${raw}`, opened]);
@@ -98,7 +89,7 @@ const theirs = test.macro<[Subject]>(async (t: ExecutionContext, subject) => {
   const { raw, model } = await content(folder, random);
   const image = join(folder, 'image');
   const options = asText({ ...subject.options, [keyName(subject)]: 's' });
-  await makeWithQemu(['convert', ...SECRET, '-O', subject.format, '-o', options, raw, image]);
+  await qemuImgWithNewKey(['convert', ...SECRET, '-O', subject.format, '-o', options, raw, image]);
   const locked = await graphWith(t, 'wrong')
     .openImage(image, subject.format, {
       [keyName(subject)]: 'none',
@@ -185,7 +176,7 @@ test.serial('qcow2: an encrypted overlay over an encrypted backing file, resized
   const base = join(folder, 'base');
   const image = join(folder, 'image');
   const options = asText({ ...luks, 'encrypt.key-secret': 's' });
-  await makeWithQemu(['convert', ...SECRET, '-O', 'qcow2', '-o', options, raw, base]);
+  await qemuImgWithNewKey(['convert', ...SECRET, '-O', 'qcow2', '-o', options, raw, base]);
   const graph = graphWith(t, KEY);
   graph.secrets.add('key', Buffer.from(KEY));
   await createImage(graph, {

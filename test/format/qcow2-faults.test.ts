@@ -11,6 +11,7 @@ import type { Child } from '../../src/block/child.ts';
 import { BlockError } from '../../src/block/errors.ts';
 import { Graph } from '../../src/block/graph.ts';
 import type { Node } from '../../src/block/node.ts';
+import { qemuImgWithNewKey } from '../helpers/qemu-key.ts';
 import { isSoak, Random } from '../helpers/random.ts';
 import { attempt, run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
@@ -49,7 +50,7 @@ async function makeStart(t: ExecutionContext, scenario: Scenario): Promise<Start
   if (filled) await run('qemu-img', ['convert', '-f', 'raw', '-O', 'qcow2', '-o', options, raw, image]);
   else {
     const below = backing ? ['-b', raw, '-F', 'raw'] : [];
-    await run('qemu-img', ['create', '-f', 'qcow2', '-o', options, ...SECRET, ...below, image, `${size}`]);
+    await qemuImgWithNewKey(['create', '-f', 'qcow2', '-o', options, ...SECRET, ...below, image, `${size}`]);
   }
   if (granularity !== undefined)
     await run('qemu-img', ['bitmap', '--add', '-g', `${granularity}`, image, 'first']);
