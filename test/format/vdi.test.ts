@@ -300,7 +300,7 @@ test('vdi: a place that a crash left counted but unused is settled by a check, a
   }
 });
 
-test('vdi: damaged images are refused or served', async (t) => {
+test.serial('vdi: damaged images are refused or served', async (t) => {
   const path = join(await tempDir(t), 'a.vdi');
   const graph = graphOf(t);
   await createImage(graph, vdiDriver, path, { size: 4 * MIB, options: { block_size: 64 * 1024 } });

@@ -225,7 +225,7 @@ test('vhdx: one good header is enough', async (t) => {
   );
 });
 
-test('vhdx: damaged images are refused or served', async (t) => {
+test.serial('vhdx: damaged images are refused or served', async (t) => {
   const path = join(await tempDir(t), 'a.vhdx');
   const graph = graphOf(t);
   await createImage(graph, vhdxDriver, path, { size: 4 * MIB, options: { block_size: MIB } });

@@ -279,7 +279,7 @@ for (const [name, create, writable] of [
   ['zeroed grains', '-ozeroed_grain=on', true],
   ['streams', '-osubformat=streamOptimized', false],
 ] as const) {
-  test(`vmdk: damaged images are refused or served: ${name}`, async (t) => {
+  test.serial(`vmdk: damaged images are refused or served: ${name}`, async (t) => {
     if (!canRun(t, 'qemu-img')) return;
     const folder = await tempDir(t);
     const path = join(folder, 'a.vmdk');
@@ -304,7 +304,7 @@ for (const [name, create, writable] of [
   });
 }
 
-test('vmdk: damaged images are refused or served: COWD and seSparse', async (t) => {
+test.serial('vmdk: damaged images are refused or served: COWD and seSparse', async (t) => {
   const folder = await tempDir(t);
   const disk = mixedDisk(16, 3 * MIB);
   const delta = await rawFile(folder, 'a-delta.vmdk', cowd(disk, { grainSectors: 8 }));
@@ -326,7 +326,7 @@ test('vmdk: damaged images are refused or served: COWD and seSparse', async (t) 
   await survivesMutations(t, graph, { ...common, path: wide, tables: wideTables, writable: false });
 });
 
-test('vmdk: damaged images are refused or served: descriptors', async (t) => {
+test.serial('vmdk: damaged images are refused or served: descriptors', async (t) => {
   const folder = await tempDir(t);
   await rawFile(folder, 'a.bin', Buffer.alloc(MIB, 3));
   await rawFile(folder, 'b.bin', Buffer.alloc(MIB, 3));

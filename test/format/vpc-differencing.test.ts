@@ -142,7 +142,7 @@ test('vpc: a parent that is missing or another image is named, and can be given'
   t.regex(missing.message, /Cannot open backing .*base.vhd.* looked for/);
 });
 
-test('vpc: damaged differencing images are refused or served', async (t) => {
+test.serial('vpc: damaged differencing images are refused or served', async (t) => {
   const folder = await tempDir(t);
   const graph = graphOf(t);
   const base = join(folder, 'base.vhd');

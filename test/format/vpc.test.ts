@@ -259,7 +259,7 @@ test('vpc: what is wrong is named with value and expectation', async (t) => {
   }
 });
 
-test('vpc: damaged images are refused or served', async (t) => {
+test.serial('vpc: damaged images are refused or served', async (t) => {
   const path = join(await tempDir(t), 'a.vhd');
   const graph = graphOf(t);
   await writtenImage(t, graph, path, 'dynamic');
