@@ -32,8 +32,6 @@ export interface BlockFileOptions extends InodeOptions {
    * then may go on with what was cached.
    */
   readonly uncached?: () => boolean;
-  /** It may be gone from one moment to the next: the kernel asks at every look. */
-  readonly fleeting?: boolean;
   /** Called when the last that had it open has closed it. */
   readonly released?: () => void;
 }
@@ -42,7 +40,6 @@ export interface BlockFileOptions extends InodeOptions {
 export class BlockFile extends Inode {
   protected readonly type = FileType.regular;
   readonly export: FuseExport;
-  override readonly validity: number;
   /** The same bytes under other names; undefined where there are none. */
   windows: Windows | undefined = undefined;
   /** The kernel may have cached content: set by the first open that lets it. */
@@ -61,7 +58,6 @@ export class BlockFile extends Inode {
     super(options, options.export.options.writable ? 0o600 : 0o400);
     this.options = options;
     this.export = options.export;
-    this.validity = options.fleeting === true ? 0 : 1;
     this.blockSize = Math.min(MAX_BLOCK_SIZE, Math.max(PAGE, options.allocationUnit ?? PAGE));
   }
 

@@ -12,6 +12,8 @@ export interface InodeOptions {
   readonly ino?: number;
   /** Extended attributes by name, without the prefix `user.blockfuse.`. */
   readonly properties?: Readonly<Record<string, string>>;
+  /** It may be gone, or be another one, from one moment to the next: the kernel asks at every look. */
+  readonly fleeting?: boolean;
 }
 
 /** Changes by chmod, chown and touch; undefined fields stay. */
@@ -37,6 +39,8 @@ export abstract class Inode {
   ino = 0;
   /** Extended attributes by their whole names. */
   readonly properties: ReadonlyMap<string, string>;
+  /** Seconds that the kernel may keep name and attributes without asking. */
+  readonly validity: number;
   private readonly shownIno: number | undefined;
   /** Times that the kernel was told of it and has not forgotten. */
   lookups = 0;
@@ -53,6 +57,7 @@ export abstract class Inode {
     this.shownIno = options.ino;
     const properties = Object.entries(options.properties ?? {});
     this.properties = new Map(properties.map(([name, value]) => [`user.blockfuse.${name}`, value]));
+    this.validity = options.fleeting === true ? 0 : 1;
     this.permissions = options.mode ?? permissions;
     this.uid = options.uid ?? process.getuid?.() ?? 0;
     this.gid = options.gid ?? process.getgid?.() ?? 0;
@@ -60,9 +65,6 @@ export abstract class Inode {
     this.atime = this.mtime;
     this.ctime = this.mtime;
   }
-
-  /** Seconds that the kernel may keep name and attributes without asking. */
-  readonly validity: number = 1;
 
   abstract attributes(): Attributes;
 

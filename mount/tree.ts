@@ -62,13 +62,12 @@ export class Directory extends Inode implements DirectorySource {
 /** A read-only file whose text is made when it is opened. */
 export class TextFile extends Inode {
   protected readonly type = FileType.regular;
-  override readonly validity = 0;
   private readonly content: () => Promise<string>;
   /** Bytes of the text, as far as it is known. */
   protected size = 0;
 
   constructor(content: () => Promise<string>, options: InodeOptions = {}) {
-    super(options, 0o444);
+    super({ ...options, fleeting: true }, 0o444);
     this.content = content;
   }
 

@@ -34,7 +34,7 @@ export class BitmapFolder implements DirectorySource {
   constructor(disk: DiskWithBitmaps) {
     this.disk = disk;
     this.folder = new Directory(
-      {},
+      { fleeting: true },
       {
         lookup: async (name) => this.items().find((item) => item.name === name)?.inode,
         list: async () => this.items(),

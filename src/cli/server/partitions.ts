@@ -53,7 +53,7 @@ export class PartitionFolder implements DirectorySource {
     this.disk = disk;
     this.windows = new Windows(disk.file, disk.invalidate);
     this.folder = new Directory(
-      {},
+      { fleeting: true },
       {
         lookup: async (name) => (await this.current()).get(name)?.file,
         list: async () => [...(await this.current())].map(([name, { file }]) => ({ name, inode: file })),

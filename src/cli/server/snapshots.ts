@@ -43,7 +43,7 @@ export class SnapshotFolder implements DirectorySource {
   constructor(disk: DiskWithSnapshots) {
     this.disk = disk;
     this.folder = new Directory(
-      {},
+      { fleeting: true },
       {
         lookup: async (name) => (await this.current()).get(name)?.file,
         list: async () => [...(await this.current())].map(([name, { file }]) => ({ name, inode: file })),
