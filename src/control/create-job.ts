@@ -45,12 +45,12 @@ async function format(driver: Driver, file: Child, size: number, options: Option
   const values = takeDeclared(tree, entries, `new ${driver.name} image`);
   const [unknown] = Object.keys(tree);
   if (unknown !== undefined) throw new BlockError('EINVAL', `Parameter '${unknown}' is unexpected`);
+  const wanted = { options: values, size, subject: file.node.filename };
+  await driver.checkCreate?.(wanted);
   await file.resize(0, true);
   await driver.create?.({
-    options: values,
-    size,
+    ...wanted,
     file,
-    subject: file.node.filename,
     createFile: () =>
       Promise.reject(new BlockError('ENOTSUP', 'Cannot create further files here; use "blockfuse create"')),
   });

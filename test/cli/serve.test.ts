@@ -230,6 +230,19 @@ test('events: I/O errors, write thresholds, jobs', async (t) => {
   }
 });
 
+test('blockdev-create refuses what can not be made before it touches the file', async (t) => {
+  const { client, folder } = await serve(t);
+  const filename = join(folder, 'kept.img');
+  await writeFile(filename, 'what was there');
+  const options = { driver: 'qcow2', file: { driver: 'file', filename }, size: MiB, 'cluster-size': 5000 };
+  await client.run('blockdev-create', { 'job-id': 'j0', options });
+  for (const status of ['created', 'running', 'aborting', 'concluded'])
+    t.deepEqual(await client.event('JOB_STATUS_CHANGE'), { status, id: 'j0' });
+  const [job] = (await client.run('query-jobs')) as { error?: string }[];
+  t.regex(job?.error ?? '', /5000/);
+  t.is(await readFile(filename, 'utf8'), 'what was there');
+});
+
 test('an image that turns out to be damaged is told of', async (t) => {
   if (!canRun(t, 'qemu-img')) return;
   const { client, folder } = await serve(t);
