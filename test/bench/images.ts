@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { copyFile, open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { withNewKey } from '../helpers/qemu-key.ts';
 import { Random } from '../helpers/random.ts';
 import { tool } from '../helpers/tools.ts';
 import { output } from './process.ts';
@@ -85,10 +86,7 @@ export class Images {
         return this.convert(await this.soft(), `${kind}-${who}.qcow2`, args);
       }
       case 'encrypted':
-        return this.convert(await this.get('raw', 'a'), `encrypted-${who}.qcow2`, [
-          ...SECRET,
-          ...['-o', 'encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10'],
-        ]);
+        return this.encrypted(await this.get('raw', 'a'), `encrypted-${who}.qcow2`);
       case 'chain':
         return this.chain(who);
       case 'empty':
@@ -127,6 +125,12 @@ export class Images {
     const path = join(this.folder, name);
     await output(tool('qemu-img'), ['convert', '-q', '-f', 'raw', '-O', 'qcow2', '-W', ...args, from, path]);
     return path;
+  }
+
+  private async encrypted(from: string, name: string): Promise<string> {
+    const luks = 'encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10';
+    await withNewKey(() => this.convert(from, name, [...SECRET, '-o', luks]));
+    return join(this.folder, name);
   }
 
   private async other(from: string, format: OtherFormat, who: 'a' | 'b'): Promise<string> {
