@@ -114,7 +114,7 @@ export class BlockFile extends Inode {
 
   attributes(): Attributes {
     this.settleTimes();
-    const { size } = this.export.root;
+    const { size } = this.export;
     return {
       ...this.common(),
       size,

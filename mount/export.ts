@@ -1,5 +1,6 @@
 import type { Child, ChildParent } from '../src/block/child.ts';
 import { BlockError } from '../src/block/errors.ts';
+import { alignUp } from '../src/util/sizes.ts';
 import { Latencies } from './latency.ts';
 import type { RequestKind } from './latency.ts';
 
@@ -7,6 +8,7 @@ import type { RequestKind } from './latency.ts';
 export type RootChild = Pick<
   Child,
   | 'size'
+  | 'sizeUnit'
   | 'tryRead'
   | 'tryWrite'
   | 'read'
@@ -65,6 +67,9 @@ export class FuseExport implements ChildParent {
   /** Start those that wait for the end of a drain, in order of arrival. */
   private readonly held: (() => void)[] = [];
   private idleWaiters: (() => void)[] = [];
+  /** Where the file ends as long as the disk has `diskSize`. */
+  private shownSize = 0;
+  private diskSize = -1;
 
   constructor(options: ExportOptions) {
     this.options = options;
@@ -86,6 +91,34 @@ export class FuseExport implements ChildParent {
     if (this.child === undefined)
       throw new BlockError('ENODEV', `Cannot use ${this.label}: it has no root node`);
     return this.child;
+  }
+
+  /**
+   * Bytes of the file. Formats count in sectors, the users of a growable file in bytes: as long as it is mounted it ends where
+   * they said, inside the last sector of the disk, and what is behind that in the sector are zeroes.
+   */
+  get size(): number {
+    const { size } = this.root;
+    return size === this.diskSize ? this.shownSize : size;
+  }
+
+  /** What `truncate` asks for. The disk is changed first: a format that refuses has lost nothing. */
+  async resize(root: RootChild, size: number): Promise<void> {
+    const before = this.size;
+    const whole = alignUp(size, root.sizeUnit);
+    if (whole !== root.size) await root.resize(whole, whole < root.size);
+    if (size < before && size < whole) await root.writeZeroes(size, Math.min(whole, before) - size);
+    this.endAt(root, size);
+  }
+
+  /** The file reaches to `end`, if it did not before: the disk has been grown for it. */
+  reached(root: RootChild, end: number, before: number): void {
+    if (end > before) this.endAt(root, Math.max(end, this.diskSize === root.size ? this.shownSize : 0));
+  }
+
+  private endAt(root: RootChild, size: number): void {
+    this.shownSize = size;
+    this.diskSize = alignUp(size, root.sizeUnit);
   }
 
   failed(operation: 'read' | 'write', error: unknown): void {

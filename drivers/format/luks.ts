@@ -44,7 +44,11 @@ interface KeyOf {
 class LuksVolume implements MappingDriver {
   readonly family = 'mapping';
   readonly recurseStatus = false;
-  readonly limits = limits({ requestAlignment: CIPHER_SECTOR, zeroesAlignment: CIPHER_SECTOR });
+  readonly limits = limits({
+    requestAlignment: CIPHER_SECTOR,
+    zeroesAlignment: CIPHER_SECTOR,
+    sizeUnit: CIPHER_SECTOR,
+  });
   readonly codec: DataCodec;
   private readonly file: Child;
   private readonly header: LuksHeader;

@@ -4,7 +4,7 @@ import { BlockError } from '../../src/block/errors.ts';
 import type { Extent } from '../../src/block/extent.ts';
 import type { Child } from '../../src/block/child.ts';
 import type { Limits } from '../../src/block/limits.ts';
-import { NO_LIMITS } from '../../src/block/limits.ts';
+import { limits } from '../../src/block/limits.ts';
 import { Role } from '../../src/block/permissions.ts';
 import type { OptionsOf } from '../../src/block/schema.ts';
 import { choice, optional, size } from '../../src/block/schema.ts';
@@ -18,7 +18,7 @@ const OPTIONS = {
 class RawImage implements MappingDriver {
   readonly family = 'mapping';
   readonly recurseStatus = true;
-  readonly limits: Limits = NO_LIMITS;
+  readonly limits: Limits;
   private readonly file: Child;
   private readonly offset: number;
   private window: number | undefined;
@@ -27,6 +27,7 @@ class RawImage implements MappingDriver {
     this.file = file;
     this.offset = offset;
     this.window = window;
+    this.limits = limits({ sizeUnit: offset === 0 ? file.sizeUnit : 1 });
   }
 
   get size(): number {

@@ -62,7 +62,7 @@ async function apply(file: BlockFile, root: RootChild, range: Range): Promise<vo
     if (!has(range, FallocateMode.keepSize)) await grow(file, root, offset + length);
     return zero(root, offset, length, ZeroFlag.none);
   }
-  if (has(range, FallocateMode.keepSize) || offset + length <= root.size) {
+  if (has(range, FallocateMode.keepSize) || offset + length <= file.export.size) {
     throw new BlockError('ENOTSUP', `Cannot reserve space in ${file.export.label}: only growing is possible`);
   }
   return grow(file, root, offset + length);
@@ -74,14 +74,14 @@ async function zero(root: RootChild, offset: number, length: number, flags: numb
 }
 
 async function grow(file: BlockFile, root: RootChild, end: number): Promise<void> {
-  if (end <= root.size) return;
+  if (end <= file.export.size) return;
   if (!file.export.options.growable) {
     throw new BlockError(
       'ENOSPC',
-      `Cannot grow ${file.export.label}: it ends at ${root.size} and is not growable`,
+      `Cannot grow ${file.export.label}: it ends at ${file.export.size} and is not growable`,
     );
   }
-  await root.resize(end);
+  await file.export.resize(root, end);
 }
 
 const has = (range: Range, mode: number): boolean => (range.mode & mode) !== 0;

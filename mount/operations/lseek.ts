@@ -22,24 +22,31 @@ export const lseek = defineOperation({
         `Cannot seek in ${file.export.label}: whence is ${whence}, must be 3 or 4`,
       );
     }
-    const found = await file.export.run(owner, (root) => seek(root, offset, whence === SeekWhence.data));
+    const found = await file.export.run(owner, (root) =>
+      seek(root, { from: offset, end: file.export.size }, whence === SeekWhence.data),
+    );
     const bytes = Buffer.alloc(8);
     putU64(bytes, 0, found);
     return bytes;
   },
 });
 
-async function seek(root: RootChild, from: number, forData: boolean): Promise<number> {
+async function seek(
+  root: RootChild,
+  range: { from: number; end: number },
+  forData: boolean,
+): Promise<number> {
+  const { from, end } = range;
   const status = new BlockStatus();
   let offset = from;
-  for (let turn = 1; offset < root.size; turn += 1) {
-    await root.status(offset, root.size - offset, status);
+  for (let turn = 1; offset < end; turn += 1) {
+    await root.status(offset, end - offset, status);
     if (status.length <= 0) break;
     if ((status.data && !status.zero) === forData) return offset;
     offset += status.length;
     if (turn % TURN === 0) await new Promise((resolve) => setImmediate(resolve));
   }
   // The end of a file is a hole; no data after `from` is ENXIO.
-  if (!forData && from < root.size) return root.size;
+  if (!forData && from < end) return end;
   throw new BlockError('ENXIO', `Cannot seek: nothing of the kind lies after ${from}`);
 }

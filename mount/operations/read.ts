@@ -17,7 +17,7 @@ export function tryRead(file: BlockFile, io: IoBuffer): number {
   const at = io.requestWord;
   const offset = (words[at + Word.offsetHigh] ?? 0) * WORD + (words[at + Word.offsetLow] ?? 0);
   const { root, counters } = target;
-  const length = lengthInside(root, offset, words[at + Word.size] ?? 0);
+  const length = lengthInside(target.size, offset, words[at + Word.size] ?? 0);
   if (length > 0 && !root.tryRead(io.bytes, io.data, length, offset)) return -1;
   counters.reads += 1;
   counters.bytesRead += length;
@@ -31,15 +31,15 @@ export async function read(
   buffer: Pick<IoBuffer, 'bytes' | 'data'>,
   range: { offset: number; length: number },
 ): Promise<number> {
-  const length = lengthInside(root, range.offset, range.length);
+  const length = lengthInside(file.export.size, range.offset, range.length);
   if (length > 0) await root.read(buffer.bytes.subarray(buffer.data, buffer.data + length), range.offset);
   file.export.counters.reads += 1;
   file.export.counters.bytesRead += length;
   return length;
 }
 
-function lengthInside(root: RootChild, offset: number, length: number): number {
-  const rest = root.size - offset;
+function lengthInside(size: number, offset: number, length: number): number {
+  const rest = size - offset;
   if (rest >= length) return length;
   return rest > 0 ? rest : 0;
 }

@@ -63,10 +63,10 @@ function isIgnoredTruncation(inode: Inode, valid: number, size: number): boolean
 /** EPERM for a size that is fixed. */
 export async function resizeDisk(inode: Inode, size: number, owner: Cancellable): Promise<void> {
   if (!(inode instanceof BlockFile)) throw new BlockError('EPERM', 'Cannot resize: it is no disk');
-  const { options, root, label } = inode.export;
-  if (size === root.size) return;
+  const { options, label } = inode.export;
+  if (size === inode.export.size) return;
   if (!options.writable) throw new BlockError('EROFS', `Cannot resize ${label}: it is read-only`);
   if (!options.growable) throw new BlockError('EPERM', `Cannot resize ${label}: it is not growable`);
-  await inode.export.run(owner, (child) => child.resize(size, size < child.size));
+  await inode.export.run(owner, (root) => inode.export.resize(root, size));
   inode.touch();
 }

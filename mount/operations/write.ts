@@ -30,7 +30,7 @@ export function tryWrite(file: BlockFile, io: IoBuffer): number {
   const offset = (words[at + Word.offsetHigh] ?? 0) * WORD + (words[at + Word.offsetLow] ?? 0);
   const length = words[at + Word.size] ?? 0;
   const { root } = target;
-  if (offset + length > root.size || file.windows?.mustForget(file, offset, length) === true) return -1;
+  if (offset + length > target.size || file.windows?.mustForget(file, offset, length) === true) return -1;
   if (!root.tryWrite(io.bytes, io.data, length, offset)) return -1;
   countWrite(file, offset, length);
   return length;
@@ -57,9 +57,12 @@ export async function write(
   buffer: Pick<IoBuffer, 'bytes' | 'data'>,
   request: LaterWrite,
 ): Promise<number> {
-  const length = writableLength(file.export, root, request);
+  const target = file.export;
+  const length = writableLength(target, request);
+  const before = target.size;
   const payload = buffer.bytes.subarray(buffer.data, buffer.data + length);
   if (length > 0) await root.write(payload, request.offset, request.flags);
+  target.reached(root, request.offset + length, before);
   countWrite(file, request.offset, length);
   const forgotten = file.windows?.forget(file, request.offset, length);
   if (!request.fromCache) await forgotten;
@@ -67,15 +70,16 @@ export async function write(
   return length;
 }
 
-function writableLength(target: FuseExport, root: RootChild, request: LaterWrite): number {
+function writableLength(target: FuseExport, request: LaterWrite): number {
   const { offset, length } = request;
+  const { size } = target;
   if (!target.options.writable)
     throw new BlockError('EROFS', `Cannot write ${target.label}: it is read-only`);
   if (!Number.isSafeInteger(offset + length))
     throw new BlockError('EFBIG', `Cannot write ${target.label} at ${offset}`);
-  if (offset + length <= root.size || target.options.growable) return length;
-  if (offset < root.size) return root.size - offset;
-  throw new BlockError('ENOSPC', `Cannot write ${target.label} at ${offset}: it ends at ${root.size}`);
+  if (offset + length <= size || target.options.growable) return length;
+  if (offset < size) return size - offset;
+  throw new BlockError('ENOSPC', `Cannot write ${target.label} at ${offset}: it ends at ${size}`);
 }
 
 function countWrite(file: BlockFile, offset: number, length: number): void {

@@ -1,3 +1,4 @@
+import { alignUp } from '../util/sizes.ts';
 import type { Node } from './node.ts';
 
 /**
@@ -12,7 +13,8 @@ export async function changeDriverSize(
 ): Promise<void> {
   const { size: old } = node;
   if (how.atLeast && size <= old) return;
-  await node.impl.resize?.(size, how.shrink);
+  const whole = how.atLeast ? alignUp(size, node.limits.sizeUnit) : size;
+  await node.impl.resize?.(whole, how.shrink);
   const end = Math.min(node.size, node.cow?.size ?? 0);
   if (end > old) await node.io.zeroLocked?.(old, end - old);
 }

@@ -47,6 +47,11 @@ export class Child {
     return this.node.size;
   }
 
+  /** The size is always a multiple of it. */
+  get sizeUnit(): number {
+    return this.node.limits.sizeUnit;
+  }
+
   /** Fills bytes[at, at+length) without waiting; false when it would have to. Past the end: zeroes. */
   tryRead(bytes: Buffer, at: number, length: number, offset: number): boolean {
     return this.holds === 0 && this.node.tryRead(bytes, at, length, offset);

@@ -22,14 +22,15 @@ export class FilterIo implements NodeIo {
     return this.impl.size ?? this.filtered.size;
   }
 
-  /** The filter's own: the child's are kept by the child. But what one allocation is stays true all the way up. */
+  /** The filter's own: the child's are kept by the child. But what one allocation is, and what a size can be, stays true. */
   get limits(): Limits {
     const { limits: own } = this.impl;
-    const { allocationUnit } = this.filtered.node.limits;
-    if (own !== this.own || allocationUnit !== this.merged.allocationUnit) {
-      this.own = own;
-      this.merged = { ...NO_LIMITS, allocationUnit, ...own };
-    }
+    const { allocationUnit, sizeUnit } = this.filtered.node.limits;
+    const { merged } = this;
+    if (own === this.own && allocationUnit === merged.allocationUnit && sizeUnit === merged.sizeUnit)
+      return merged;
+    this.own = own;
+    this.merged = { ...NO_LIMITS, allocationUnit, sizeUnit, ...own };
     return this.merged;
   }
 

@@ -11,6 +11,8 @@ export interface Limits {
   readonly discardAlignment: number;
   /** Cluster, block, grain: writes into ranges without a place are serialised on this unit. 1 without one. */
   readonly allocationUnit: number;
+  /** The size is always a multiple: a node that grows for a write grows to one. */
+  readonly sizeUnit: number;
 }
 
 export const NO_LIMITS: Limits = {
@@ -22,6 +24,7 @@ export const NO_LIMITS: Limits = {
   maxDiscard: Number.MAX_SAFE_INTEGER,
   discardAlignment: 1,
   allocationUnit: 1,
+  sizeUnit: 1,
 };
 
 export function limits(given: Partial<Limits>): Limits {

@@ -84,7 +84,14 @@ const OPTIONS = {
     ),
     value: 'name',
   },
-  growable: { schema: optional(bool('Writes beyond the end, and truncate, make the disk larger'), false) },
+  growable: {
+    schema: optional(
+      bool(
+        'Writes beyond the end, and truncate, change the size; the image ends with a whole sector, filled with zeroes',
+      ),
+      false,
+    ),
+  },
   foreground: { schema: optional(bool('Serve in this process and do not return until the end'), false) },
   'pid-file': { schema: optional(text('Write the process id of the server here')), value: 'file' },
   'log-file': {

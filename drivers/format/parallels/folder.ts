@@ -37,7 +37,7 @@ export class ParallelsFolder implements MappingDriver {
     this.unit = unit;
     this.subject = subject;
     this.size = storages.at(-1)?.end ?? 0;
-    this.limits = limits({ allocationUnit: unit });
+    this.limits = limits({ allocationUnit: unit, sizeUnit: 512 });
   }
 
   tryMap(offset: number, max: number, out: Extent): boolean {

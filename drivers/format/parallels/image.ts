@@ -49,7 +49,7 @@ export class ParallelsImage implements MappingDriver {
     this.parts = parts;
     this.size = geometry.size;
     this.clusterSize = geometry.clusterSize;
-    this.limits = limits({ allocationUnit: geometry.clusterSize });
+    this.limits = limits({ allocationUnit: geometry.clusterSize, sizeUnit: SECTOR });
     this.bat = new Bat(file, subject, geometry);
     this.mark = new InUseMark(file, header);
     this.setWritable(writable);

@@ -72,6 +72,7 @@ export class QcowImage implements MappingDriver {
       allocationUnit: geometry.clusterSize,
       requestAlignment: unit,
       zeroesAlignment: unit,
+      sizeUnit: 512,
     });
     this.tables = tablesOf(parts);
     this.setWritable(writable);

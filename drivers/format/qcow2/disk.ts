@@ -72,6 +72,7 @@ export class Qcow2Disk implements MappingDriver {
       discardAlignment: subclusterSize,
       requestAlignment: this.codec?.unit ?? 1,
       zeroesAlignment: this.codec?.unit ?? 1,
+      sizeUnit: 512,
     });
     this.snapshots = new InternalSnapshots(
       () => this.parts,

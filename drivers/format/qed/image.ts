@@ -52,7 +52,7 @@ export class QedImage implements MappingDriver {
     this.parts = parts;
     this.size = header.image_size;
     this.clusterSize = header.cluster_size;
-    this.limits = limits({ allocationUnit: header.cluster_size, zeroesAlignment: 1 });
+    this.limits = limits({ allocationUnit: header.cluster_size, sizeUnit: 512 });
     this.flag = new NeedCheckFlag(file, header);
     this.tables = new TwoLevelTables({
       file,

@@ -76,7 +76,7 @@ export class VdiImage implements MappingDriver {
     this.header = header;
     this.size = header.disk_size;
     this.recurseStatus = header.image_type === ImageType.fixed;
-    this.limits = limits({ allocationUnit: header.block_size });
+    this.limits = limits({ allocationUnit: header.block_size, sizeUnit: 512 });
     this.map = new BlockMap(file, header, subject);
     this.subject = subject;
     this.freshFrom = file.size;

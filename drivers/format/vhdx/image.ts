@@ -69,7 +69,7 @@ export class VhdxImage implements MappingDriver {
     this.hasParent = metadata.hasParent;
     this.recurseStatus = metadata.leaveAllocated;
     this.shape = shapeOf(metadata);
-    this.limits = limits({ allocationUnit: metadata.blockSize });
+    this.limits = limits({ allocationUnit: metadata.blockSize, sizeUnit: metadata.logicalSectorSize });
     const pages = new TablePages({
       read: (bytes, offset) => overlay.read(bytes, offset),
       base: 0,

@@ -62,6 +62,7 @@ export class VmdkImage implements MappingDriver {
     this.recurseStatus = parts.extents.some((extent) => extent.unit === 1);
     this.limits = limits({
       allocationUnit: Math.max(1, ...new Set(parts.extents.map((extent) => extent.unit))),
+      sizeUnit: SECTOR,
     });
     if (parts.extents.every((extent) => extent.unit === 1)) return;
     this.tryZero = (offset, length, mayUnmap) => {

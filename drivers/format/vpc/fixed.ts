@@ -1,7 +1,7 @@
 import type { Child } from '../../../src/block/child.ts';
 import type { ImageInfo, MappingDriver } from '../../../src/block/driver.ts';
 import type { Extent } from '../../../src/block/extent.ts';
-import { NO_LIMITS } from '../../../src/block/limits.ts';
+import { limits } from '../../../src/block/limits.ts';
 import { requireShrink } from '../../../src/block/refuse.ts';
 import type { Limits } from '../../../src/block/limits.ts';
 import type { SizeCalculation } from './disk-size.ts';
@@ -22,7 +22,7 @@ export interface FixedParts {
 export class FixedImage implements MappingDriver {
   readonly family = 'mapping';
   readonly recurseStatus = true;
-  readonly limits: Limits = NO_LIMITS;
+  readonly limits: Limits = limits({ sizeUnit: 512 });
   size: number;
   private readonly file: Child;
   private readonly parts: FixedParts;

@@ -78,7 +78,7 @@ export class VpcImage implements MappingDriver {
     this.unit = header.block_size;
     this.size = parts.size;
     this.isOverlay = footer.type === DiskType.differencing;
-    this.limits = limits({ allocationUnit: this.unit });
+    this.limits = limits({ allocationUnit: this.unit, sizeUnit: SECTOR });
     this.table = new BlockTable(file, header, subject);
     this.bitmaps = new SectorBitmaps(file, this.unit);
     this.footerAt = parts.footerAt;

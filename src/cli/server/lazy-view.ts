@@ -14,6 +14,8 @@ export interface ViewSource {
 
 /** What a read-only file shows, opened when it is first read: a folder may show many that nobody reads. */
 export class LazyView implements RootChild {
+  /** It never grows. */
+  readonly sizeUnit = 1;
   private readonly source: ViewSource;
   private child: Child | undefined;
   private opening: Promise<Child> | undefined;

@@ -8,6 +8,9 @@ export function writeThrough(child: Child): RootChild {
     get size() {
       return child.size;
     },
+    get sizeUnit() {
+      return child.sizeUnit;
+    },
     tryRead: (bytes, at, length, offset) => child.tryRead(bytes, at, length, offset),
     // A write that must reach the disk always waits.
     tryWrite: () => false,
