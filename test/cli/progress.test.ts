@@ -1,6 +1,7 @@
 /** How far long commands say they are. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -9,12 +10,16 @@ import { attemptBlockfuse, blockfuse, program } from '../helpers/program.ts';
 import { run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun } from '../helpers/tools.ts';
+import { until } from '../helpers/until.ts';
 
 const MiB = 1 << 20;
 /** What a terminal got, with `<K>` where the rest of a line is cleared. */
 const shown = ({ stdout }: { readonly stdout: string }): string => stdout.replaceAll('\u001B[K', '<K>');
-/** A disk that takes some seconds to read. */
-const SLOW = 'json:{"driver":"null-co","size":"64M","latency-ns":1000000000,"read-zeroes":false}';
+/** A disk of which a request takes so long; there are about 32. */
+const slow = (ms: number): string =>
+  `json:{"driver":"null-co","size":"64M","latency-ns":${ms}000000,"read-zeroes":false}`;
+/** SIGUSR1 in the set of signals that a process has handlers for. */
+const CAUGHT_USR1 = 1n << 9n;
 
 test('progress: on a terminal a bar at once and a last line, quiet elsewhere', async (t) => {
   if (!canRun(t, 'script')) return;
@@ -39,7 +44,7 @@ test('progress: on a terminal a bar with rate and time left, gone at the end; an
   const folder = await tempDir(t);
   const other = join(folder, 'other.raw');
   await writeFile(other, Buffer.alloc(64 * MiB));
-  const command = `${process.execPath} ${program()} compare '${SLOW}' ${other}`;
+  const command = `${process.execPath} ${program()} compare '${slow(200)}' ${other}`;
   const stdout = shown(await run('script', ['-qec', `stty cols 70; ${command}`, '/dev/null']));
   t.regex(stdout, /\rcompare \[[#.]+\] +\d+ % {2}[\d.]+ [KMG]?i?B\/s {2}[\d.]+ s left<K>/);
   for (const line of stdout.split(/[\r\n]+/)) t.true(line.replace('<K>', '').length < 70, line);
@@ -50,15 +55,15 @@ test('progress: on a terminal a bar with rate and time left, gone at the end; an
 });
 
 test('progress: SIGUSR1 prints one line, wherever standard error goes', async (t) => {
-  const child = spawn(process.execPath, [program(), 'compare', '--progress=off', SLOW, SLOW]);
+  const child = spawn(process.execPath, [program(), 'compare', '--progress=off', slow(1000), slow(1000)]);
   t.teardown(() => child.kill('SIGKILL'));
   const exited = once(child, 'exit');
   let stderr = '';
   child.stderr.on('data', (text: Buffer) => {
     stderr += text.toString();
   });
-  // It may not have come so far as to know what the signal means.
-  await delay(1000);
+  // Before that the signal ends a process.
+  await until(() => (caughtBy(child.pid) & CAUGHT_USR1) !== 0n, 'a handler for SIGUSR1');
   while (child.exitCode === null && !stderr.includes('of 64 MiB')) {
     child.kill('SIGUSR1');
     await delay(200);
@@ -67,6 +72,11 @@ test('progress: SIGUSR1 prints one line, wherever standard error goes', async (t
   child.kill('SIGKILL');
   await exited;
 });
+
+function caughtBy(pid = 0): bigint {
+  const [, mask = '0'] = /^SigCgt:\s+(\w+)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8')) ?? [];
+  return BigInt(`0x${mask}`);
+}
 
 test('progress: other long commands have it', async (t) => {
   if (!canRun(t, 'qemu-img')) return;

@@ -3,6 +3,7 @@ import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { QmpClient, serve } from '../helpers/serve.ts';
+import { until } from '../helpers/until.ts';
 
 const MiB = 1 << 20;
 
@@ -28,18 +29,16 @@ test('bad input is an error to that client alone', async (t) => {
     other.on('data', (text: Buffer) => (said += text.toString()));
     other.write('{"execute": "qmp_capabilities"}');
     other.write(input);
-    const wait = name === 'half a request' ? 100 : 10_000;
-    for (const end = Date.now() + wait; Date.now() < end && !said.includes('"error"');) await sleep(10);
+    if (name === 'half a request') await sleep(100);
+    else await until(() => said.includes('"error"'), `an error of ${name}`);
     other.destroy();
     t.like(await client.run('query-status'), { running: true }, name);
-    if (name !== 'half a request') t.regex(said, /"error"/, name);
   }
   t.deepEqual(await client.run('query-named-block-nodes'), []);
 });
 
 test('a thousand clients at once, some of which read nothing', async (t) => {
   const { client, socket, child } = await serve(t);
-  const started = Date.now();
   const sockets = await Promise.all(
     Array.from({ length: 1000 }, async (_, index) => {
       const other = connect(socket);
@@ -53,14 +52,10 @@ test('a thousand clients at once, some of which read nothing', async (t) => {
   t.like(await client.run('query-status'), { running: true });
   const last = await QmpClient.connect(t, socket);
   t.like(await last.run('query-status'), { running: true });
-  t.log(`${Date.now() - started} ms`);
   for (const other of sockets) other.destroy();
   // Descriptors of clients that are gone are closed.
-  for (const end = Date.now() + 5000; ; await sleep(50)) {
-    const open = (await readdir(`/proc/${child.pid}/fd`)).length;
-    if (open < 100) break;
-    if (Date.now() > end) return t.fail(`${open} descriptors are open`);
-  }
+  const isClosed = async (): Promise<boolean> => (await readdir(`/proc/${child.pid}/fd`)).length < 100;
+  await until(isClosed, 'descriptors that are closed');
   t.is(child.exitCode, null);
 });
 
@@ -72,9 +67,7 @@ test('a client that floods without reading is given up, nobody else waits', asyn
   const text = '{"execute": "query-qmp-schema"}'.repeat(2000);
   flood.write(`{"execute": "qmp_capabilities"}${text}`);
   for (let count = 0; count < 20; count += 1) {
-    const started = Date.now();
-    await client.run('query-status');
-    t.true(Date.now() - started < 10_000);
+    t.like(await client.run('query-status'), { running: true });
     await sleep(20);
   }
   const { rss } = {

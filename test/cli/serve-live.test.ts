@@ -1,7 +1,7 @@
 /** Changes of the graph while fio writes and verifies through an export: no I/O error, no wrong byte. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFile, mkdir, truncate, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
@@ -10,12 +10,16 @@ import { run } from '../helpers/run.ts';
 import { serve } from '../helpers/serve.ts';
 import type { Served } from '../helpers/serve.ts';
 import { canRun, tool } from '../helpers/tools.ts';
+import { until } from '../helpers/until.ts';
 
 const SIZE = 64 << 20;
 const REGION = '32M';
 
+/** What fio's exit code is when SIGINT ends it. */
+const INTERRUPTED = 128;
+
 /** fio, writing and verifying until it is told to stop. */
-function startFio(t: ExecutionContext, file: string, seconds: number) {
+function startFio(t: ExecutionContext, file: string) {
   const options = {
     name: 'live',
     filename: file,
@@ -28,7 +32,7 @@ function startFio(t: ExecutionContext, file: string, seconds: number) {
     verify_backlog: '256',
     verify_fatal: '1',
     time_based: '1',
-    runtime: String(seconds),
+    runtime: '3600',
     randseed: '7',
   };
   const args = Object.entries(options).map(([name, value]) => `--${name}=${value}`);
@@ -40,11 +44,18 @@ function startFio(t: ExecutionContext, file: string, seconds: number) {
   const ending = once(child, 'exit') as Promise<[number | null]>;
   return {
     isRunning: () => child.exitCode === null,
-    async finish(): Promise<void> {
+    async stop(): Promise<void> {
+      child.kill('SIGINT');
       const [code] = await ending;
-      if (code !== 0) throw new Error(`fio: exit code ${code}\n${said}`);
+      if (code !== INTERRUPTED || !said.includes(' err= 0:'))
+        throw new Error(`fio: exit code ${code}\n${said}`);
     },
   };
+}
+
+/** As much as it takes a second to write when nothing else goes on. */
+function hasWritten(image: string): Promise<void> {
+  return until(async () => (await stat(image)).blocks * 512 > 8 << 20, 'what fio writes');
 }
 
 async function exported(t: ExecutionContext): Promise<Served & { file: string; image: string }> {
@@ -166,8 +177,8 @@ test.serial('filters come and go, overlays, reopens and resizes under a writer t
   if (!canRun(t, 'fio', 'qemu-img')) return;
   const live = await exported(t);
   const { client, folder } = live;
-  const fio = startFio(t, live.file, 14);
-  await sleep(1000);
+  const fio = startFio(t, live.file);
+  await hasWritten(live.image);
   await filtersComeAndGo(live);
   await overlaysAreTaken(live);
   await reopensAndResizes(live);
@@ -178,7 +189,7 @@ test.serial('filters come and go, overlays, reopens and resizes under a writer t
   await client.run('x-blockdev-change', { parent: 's2', child: 'backing', node: 'copy' });
   await sleep(300);
   t.true(fio.isRunning(), 'everything was done while fio ran');
-  await fio.finish();
+  await fio.stop();
   t.deepEqual(
     client.events.filter(({ event }) => event === 'BLOCK_IO_ERROR'),
     [],
@@ -202,8 +213,8 @@ test.serial('an export of a raw file: overlay, filter and resize under a writer 
   await client.run('blockdev-add', { driver: 'raw', 'node-name': 'r0', file: disk });
   const id = { type: 'fuse', id: 'e0', 'node-name': 'r0' };
   await client.run('block-export-add', { ...id, mountpoint, writable: true });
-  const fio = startFio(t, join(mountpoint, 'r0.raw'), 6);
-  await sleep(500);
+  const fio = startFio(t, join(mountpoint, 'r0.raw'));
+  await hasWritten(disk.filename);
   await client.run('block_resize', { 'node-name': 'r0', size: 2 * SIZE });
   for (let round = 0; round < 5; round += 1) {
     await client.run('blockdev-add', { driver: 'copy-on-read', 'node-name': 'c0', file: 'r0' });
@@ -222,7 +233,7 @@ test.serial('an export of a raw file: overlay, filter and resize under a writer 
   });
   await client.run('blockdev-snapshot', { node: 'r0', overlay: 'over' });
   t.true(fio.isRunning(), 'everything was done while fio ran');
-  await fio.finish();
+  await fio.stop();
   await client.run('block-export-del', { id: 'e0' });
   await client.run('quit');
   t.is(await served.ended(), 0);

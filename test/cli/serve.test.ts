@@ -12,7 +12,7 @@ import { canRun, isRoot, skip } from '../helpers/tools.ts';
 const MiB = 1 << 20;
 
 const refused = test.macro(async (t, args: readonly string[], code: number, text: RegExp) => {
-  const outcome = await attemptBlockfuse(['serve', ...args], { timeout: 20_000 });
+  const outcome = await attemptBlockfuse(['serve', ...args]);
   t.is(outcome.code, code, outcome.stderr);
   t.regex(outcome.stderr, text);
 });

@@ -321,12 +321,13 @@ test('on-cbw-error=break-snapshot: the view fails, writes go on', async (t) => {
 
 test('cbw-timeout: a target that hangs holds up a write no longer than that', async (t) => {
   const { graph, guest } = await openDisk(t, { driver: 'mem', size: SIZE });
-  const slow = { driver: 'delay', 'write-ms': 8000, file: { driver: 'mem', size: SIZE } };
+  // An hour, unless it is drained.
+  const slow = { driver: 'delay', 'write-ms': 3_600_000, file: { driver: 'mem', size: SIZE } };
   const backup = await startView(graph, { 'on-cbw-error': 'break-snapshot', 'cbw-timeout': 1 }, slow);
   const started = performance.now();
   await guest.write(Buffer.alloc(10, 1), 100);
   const took = performance.now() - started;
-  t.true(took > 900 && took < 7000, `${took} ms`);
+  t.true(took > 900, `${took} ms`);
   const error = await t.throwsAsync(backup.read(Buffer.alloc(10), 0), { instanceOf: BlockError });
   t.regex(error.message, /a copy took longer than 1 s/);
   await endView(graph, backup);

@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { HANG_MS } from '../helpers/until.ts';
 import type { Verdict } from './attempt.ts';
 
 const ATTEMPT = fileURLToPath(new URL('attempt.ts', import.meta.url));
@@ -16,7 +17,7 @@ export interface BatchResult {
   readonly findings: readonly Finding[];
 }
 
-/** No case may take longer. */
+/** No case may take more time of the processor. */
 const LIMIT_MS = 10_000;
 const MEMORY = 512 * 1024 * 1024;
 
@@ -35,10 +36,12 @@ export async function runBatch(
   ) {
     await runChild({ folder, driver, cases: left, verdicts, findings });
   }
-  for (const { number, steps, peak } of verdicts) {
+  for (const { number, steps, peak, milliseconds } of verdicts) {
     for (const step of steps) {
       if (step.outcome === 'broken') findings.push({ number, what: `${step.mode}: ${step.message ?? ''}` });
     }
+    if (milliseconds > LIMIT_MS)
+      findings.push({ number, what: `took ${Math.round(milliseconds)} ms of CPU` });
     if (peak > MEMORY) findings.push({ number, what: `${Math.round(peak / 2 ** 20)} MiB resident` });
   }
   return { verdicts, findings };
@@ -73,16 +76,16 @@ async function runChild({ folder, driver, cases, verdicts, findings }: ChildRun)
     else child.stdin.end();
   };
   const giveUp = (): void => {
-    why = `no answer within ${LIMIT_MS} ms`;
+    why = `no answer within ${HANG_MS / 1000} s`;
     child.kill('SIGKILL');
   };
-  let timer = setTimeout(giveUp, LIMIT_MS);
+  let timer = setTimeout(giveUp, HANG_MS);
   next();
   for await (const line of createInterface({ input: child.stdout })) {
     clearTimeout(timer);
     verdicts.push(JSON.parse(line) as Verdict);
     at += 1;
-    timer = setTimeout(giveUp, LIMIT_MS);
+    timer = setTimeout(giveUp, HANG_MS);
     next();
   }
   clearTimeout(timer);

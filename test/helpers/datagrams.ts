@@ -3,6 +3,7 @@ import type { ExecutionContext } from 'ava';
 import { libc, systemError } from '../../src/sys/libc.ts';
 import { ReadPoll } from '../../src/sys/poll.ts';
 import { socketAddress } from '../../src/sys/sd-notify.ts';
+import { HANG_MS } from './until.ts';
 
 const socketCall = libc.func('int socket(int domain, int type, int protocol)');
 const bindCall = libc.func('int bind(int fd, const void *address, uint32_t size)');
@@ -16,7 +17,7 @@ const MSG_DONTWAIT = 0x40;
 export interface Datagrams {
   readonly received: readonly string[];
   /** The first one, also of those that have come already, that fits. */
-  waitFor(pattern: RegExp, milliseconds?: number): Promise<string>;
+  waitFor(pattern: RegExp): Promise<string>;
 }
 
 /** Listens on `name` (a path, or `@name`) for the rest of the test. */
@@ -39,11 +40,11 @@ export function listenForDatagrams(t: ExecutionContext, name: string): Datagrams
     poll.close();
     closeSync(fd);
   });
-  const waitFor = (pattern: RegExp, milliseconds = 30_000): Promise<string> =>
+  const waitFor = (pattern: RegExp): Promise<string> =>
     new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         reject(new Error(`no datagram like ${String(pattern)}: ${JSON.stringify(received)}`));
-      }, milliseconds);
+      }, HANG_MS);
       const look = (): void => {
         const found = received.find((text) => pattern.test(text));
         if (found === undefined) return;

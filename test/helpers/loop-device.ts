@@ -1,9 +1,9 @@
-import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { attempt, run } from './run.ts';
+import type { Outcome } from './run.ts';
+import { until } from './until.ts';
 
 export interface LoopDevice {
   readonly path: string;
@@ -24,14 +24,14 @@ export async function loopDevice(
   return { path, detach };
 }
 
+/** The file of a loop device, '' without one. A device that is free may be somebody else's at once. */
+export const backingFile = (path: string): Promise<string> =>
+  readFile(`/sys/block/${basename(path)}/loop/backing_file`, 'utf8').catch(() => '');
+
 async function detachNow(path: string): Promise<void> {
+  const file = await backingFile(path);
   await run('losetup', ['--detach', path]);
-  const backing = `/sys/block/${basename(path)}/loop/backing_file`;
-  for (let tries = 0; tries < 1500; tries += 1) {
-    if (!existsSync(backing)) return;
-    await delay(20);
-  }
-  throw new Error(`Cannot detach "${path}": it is still in use`);
+  await until(async () => (await backingFile(path)) !== file, `the end of "${path}", which is in use`);
 }
 
 /** Mounts a file system of the kernel's, unmounted when the test ends at the latest. */
@@ -53,11 +53,11 @@ export async function mountDevice(
 
 /** A mount namespace of another test has copies of every mount there was when it began: the device is busy until it ends. */
 async function mountWhenFree(args: readonly string[]): Promise<void> {
-  for (let tries = 0; tries < 150; tries += 1) {
-    const { code, stderr } = await attempt('mount', args);
-    if (code === 0) return;
-    if (!stderr.includes('already mounted or mount point busy')) break;
-    await delay(200);
-  }
-  await run('mount', args);
+  let outcome: Outcome | undefined;
+  const isAnswered = async (): Promise<boolean> => {
+    outcome = await attempt('mount', args);
+    return outcome.code === 0 || !outcome.stderr.includes('already mounted or mount point busy');
+  };
+  await until(isAnswered, `mount ${args.join(' ')}, which is busy`);
+  if (outcome?.code !== 0) throw new Error(`mount ${args.join(' ')}: ${outcome?.stderr}`);
 }

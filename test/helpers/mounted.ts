@@ -1,9 +1,9 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { blockfuse } from './program.ts';
 import { attempt } from './run.ts';
+import { until } from './until.ts';
 
 /** A mount served by the built program in a process of its own. */
 export interface MountedImage {
@@ -60,18 +60,15 @@ export async function residentBytes(pid: number): Promise<number> {
 async function end(mountpoint: string, pid: number): Promise<void> {
   const problems: string[] = [];
   if (await isMounted(mountpoint)) {
-    await blockfuse(['unmount', mountpoint], { timeout: 30_000 }).catch((error: unknown) =>
-      problems.push(String(error)),
-    );
+    await blockfuse(['unmount', mountpoint]).catch((error: unknown) => problems.push(String(error)));
   }
   if (await isMounted(mountpoint)) {
     problems.push(`"${mountpoint}" is still mounted`);
     await attempt('umount', ['-l', mountpoint]);
   }
-  for (let tries = 0; tries < 40 && (await isAlive(pid)); tries += 1) await delay(25);
-  if (await isAlive(pid)) {
-    problems.push(`server ${pid} is still there`);
+  await until(async () => !(await isAlive(pid)), `the end of server ${pid}`).catch((error: unknown) => {
+    problems.push(String(error));
     process.kill(pid, 'SIGKILL');
-  }
+  });
   if (problems.length > 0) throw new Error(problems.join('\n'));
 }

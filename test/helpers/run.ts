@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { findTool } from './tools.ts';
+import { HANG_MS } from './until.ts';
 
 export interface Outcome {
   /** Exit code; -1 when a signal ended it. */
@@ -23,7 +24,7 @@ export function attempt(
   args: readonly string[],
   options: RunOptions = {},
 ): Promise<Outcome> {
-  const { timeout = 60_000, cwd, env, input = '' } = options;
+  const { timeout = HANG_MS, cwd, env, input = '' } = options;
   return new Promise((resolve, reject) => {
     const child = spawn(findTool(command) ?? command, args, { cwd, env: env ?? process.env });
     const out: Buffer[] = [];

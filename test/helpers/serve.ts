@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { program } from './program.ts';
 import { tempDir } from './temp-dir.ts';
+import { HANG_MS, until } from './until.ts';
 
 export interface Answer {
   readonly return?: unknown;
@@ -54,15 +55,14 @@ export class QmpClient {
 
   /** The socket of a server that starts is there before it listens. */
   private static async reach(path: string): Promise<QmpClient> {
-    for (let tries = 0; ; tries += 1) {
+    for (const end = performance.now() + HANG_MS; ; await sleep(10)) {
       const socket = connect(path);
       const client = new QmpClient(socket);
       try {
         await once(socket, 'connect');
         return client;
       } catch (error) {
-        if (tries === 200) throw error;
-        await sleep(10);
+        if (performance.now() > end) throw error;
       }
     }
   }
@@ -94,12 +94,10 @@ export class QmpClient {
   }
 
   /** Waits for an event and takes it out. */
-  async event(name: string, timeout = 5000): Promise<Event['data']> {
-    for (const end = Date.now() + timeout; Date.now() < end; await sleep(5)) {
-      const at = this.events.findIndex(({ event }) => event === name);
-      if (at >= 0) return this.events.splice(at, 1)[0]?.data ?? {};
-    }
-    throw new Error(`no event ${name}`);
+  async event(name: string): Promise<Event['data']> {
+    const place = (): number => this.events.findIndex(({ event }) => event === name);
+    await until(() => place() >= 0, `event ${name}`);
+    return this.events.splice(place(), 1)[0]?.data ?? {};
   }
 
   async closed(): Promise<void> {

@@ -1,6 +1,6 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { run } from './run.ts';
+import { until } from './until.ts';
 
 /** A program in a terminal of its own, as a person has it: keys go in, what stands on the screen comes out. */
 export interface Terminal {
@@ -35,12 +35,11 @@ export async function terminal(
     screen,
     until: async (pattern) => {
       let shown = '';
-      for (let tries = 0; tries < 600; tries += 1) {
-        shown = await screen();
-        if (pattern.test(shown)) return shown;
-        await delay(100);
-      }
-      throw new Error(`never on the screen: ${pattern.source}\n${shown}`);
+      const isShown = async (): Promise<boolean> => pattern.test((shown = await screen()));
+      await until(isShown, `on the screen ${pattern.source}`).catch((error: unknown) => {
+        throw new Error(`${String(error)}\n${shown}`);
+      });
+      return shown;
     },
   };
 }

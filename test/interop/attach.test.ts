@@ -6,6 +6,7 @@ import { mkdir, readFile, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
+import { backingFile } from '../helpers/loop-device.ts';
 import { isMounted } from '../helpers/mounted.ts';
 import { attemptBlockfuse, blockfuse, program } from '../helpers/program.ts';
 import { attempt, run } from '../helpers/run.ts';
@@ -31,10 +32,11 @@ test.serial(`attach and detach ${ROUNDS} times, with writes in between`, async (
       t.is(await readFile(join(folder, `file${before}`), 'utf8'), `round ${before}\n`.repeat(1000));
     }
     await writeFile(join(folder, `file${round}`), `round ${round}\n`.repeat(1000));
+    const file = await backingFile(device);
     await blockfuse(['detach', device]);
-    t.false(existsSync(`/sys/block/${device.slice('/dev/'.length)}/loop/backing_file`));
-    t.false(await isMounted(folder));
-    t.false(existsSync(mountpoint));
+    t.not(await backingFile(device), file);
+    t.false(await isMounted(folder), 'the file system');
+    t.false(existsSync(mountpoint), 'the mount point of the disk');
     await run('qemu-img', ['check', image]);
   }
   await run('qemu-img', ['convert', '-O', 'raw', image, raw]);
@@ -146,8 +148,9 @@ test.serial('a detach that somebody was in the way of is finished by the next on
   if (!isRoot(t) || !canRun(t, 'qemu-img', 'sfdisk', 'mkfs.ext4', 'losetup', 'unshare')) return;
   const { image, folder } = await partedImage(t);
   const device = (await blockfuse(['attach', '--partition', '2', '--mount', folder, image])).stdout.trim();
+  const file = await backingFile(device);
   // As a container does: a mount namespace that has a copy of the mount.
-  const container = spawn(tool('unshare'), ['-m', 'sh', '-c', 'echo in; exec sleep 100'], {
+  const container = spawn(tool('unshare'), ['-m', 'sh', '-c', 'echo in; exec sleep infinity'], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   t.teardown(() => container.kill('SIGKILL'));
@@ -160,6 +163,6 @@ test.serial('a detach that somebody was in the way of is finished by the next on
   await ended;
   await blockfuse(['detach', device]);
   t.false((await blockfuse(['list', '--json'])).stdout.includes(image));
-  t.false(existsSync(`/sys/block/${device.slice('/dev/'.length)}/loop/backing_file`));
+  t.not(await backingFile(device), file);
   await run('qemu-img', ['check', '-q', image]);
 });

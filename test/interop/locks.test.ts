@@ -2,7 +2,6 @@
 import { spawn } from 'node:child_process';
 import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import { mountImage } from '../helpers/mounted.ts';
@@ -10,6 +9,7 @@ import { attemptBlockfuse } from '../helpers/program.ts';
 import { attempt, run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun, tool } from '../helpers/tools.ts';
+import { until } from '../helpers/until.ts';
 
 /** Opens an image in a program of QEMU's that keeps it open; resolves when it has its locks. */
 type Hold = (
@@ -50,10 +50,8 @@ const holdWithDaemon: Hold = async (t, image, format) => {
     await gone;
   };
   t.teardown(end);
-  for (let tries = 0; tries < 200; tries += 1) {
-    if ((await readFile(pidFile, 'utf8').catch(() => '')) !== '') break;
-    await delay(10);
-  }
+  const isUp = async (): Promise<boolean> => (await readFile(pidFile, 'utf8').catch(() => '')) !== '';
+  await until(isUp, 'qemu-storage-daemon');
   return { pid: child.pid ?? 0, end };
 };
 

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import fs from 'node:fs';
 import {
   chmod,
@@ -69,7 +71,8 @@ test('a directory shows the disk with its attributes', async (t) => {
   const start = Date.now();
   await (await opened(t, path)).write(Buffer.from('x'), 0, 1, 100_000);
   const after = await stat(path);
-  t.true(Math.abs(after.mtimeMs - start) < 2000, 'writing does');
+  // The clock of file times stands still for some milliseconds at a time.
+  t.true(after.mtimeMs > start - 1000 && after.mtimeMs < Date.now() + 1, 'writing does');
   t.is(after.blocks, 128);
   t.is(after.ino, before.ino);
 });
@@ -252,19 +255,21 @@ test('df shows the file system under the image', async (t) => {
 
 test.serial('a slow request does not hold up a fast one', async (t) => {
   if (!canMount(t)) return;
-  const { path } = await mountDisk(t, { slowBelow: MIB, delay: 2000 });
+  const { path, server } = await mountDisk(t, { slowBelow: MIB });
   const handle = await opened(t, path, DIRECT);
   let slowDone = 0;
-  const start = Date.now();
+  await server.tell({ do: 'hold' });
   const slow = [0, 1, 2].map(async (index) => {
     await run('dd', [`if=${path}`, 'of=/dev/null', 'iflag=direct', 'bs=4k', 'count=1', `skip=${index}`]);
     slowDone += 1;
   });
-  await sleep(300);
+  await server.haveComeIn(3);
   for (let index = 0; index < 50; index += 1) await handle.read(pages(1), 0, 4096, 2 * MIB + index * 4096);
   t.is(slowDone, 0, 'the fast ones are through');
+  await server.haveComeIn(3);
+  await server.tell({ do: 'letGo' });
   await Promise.all(slow);
-  t.true(Date.now() - start < 5500, 'the slow ones waited together');
+  t.is(slowDone, 3);
 });
 
 test('a drained export holds requests back and goes on', async (t) => {
@@ -288,11 +293,11 @@ test('a process that waits for a drained export can be killed', async (t) => {
   if (!canMount(t)) return;
   const { path, server } = await mountDisk(t);
   await server.tell({ do: 'drainBegin' });
-  await t.throwsAsync(
-    run('timeout', ['-s', 'KILL', '0.3', 'dd', `if=${path}`, 'of=/dev/null', 'iflag=direct'], {
-      timeout: 5000,
-    }),
-  );
+  const reader = spawn('dd', [`if=${path}`, 'of=/dev/null', 'iflag=direct'], { stdio: 'ignore' });
+  const ended = once(reader, 'exit');
+  await server.haveComeIn(1);
+  reader.kill('SIGKILL');
+  t.deepEqual(await ended, [null, 'SIGKILL']);
   await server.tell({ do: 'drainEnd' });
   t.is((await readFile(path)).length, SIZE);
 });

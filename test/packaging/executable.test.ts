@@ -9,6 +9,7 @@ import { attempt, run } from '../helpers/run.ts';
 import type { Outcome, RunOptions } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun, isRoot, skip } from '../helpers/tools.ts';
+import { until } from '../helpers/until.ts';
 
 const BARE: RunOptions = { env: { PATH: '/nonexistent' } };
 
@@ -47,7 +48,6 @@ const unmount = (folder: string): Promise<Outcome> =>
   run(join(folder, 'blockfuse'), ['unmount', join(folder, 'mnt')], BARE);
 
 test.serial('the executable mounts a qcow2 with nothing beside it', async (t) => {
-  t.timeout(300_000);
   if (!canRun(t, 'qemu-img', 'qemu-io') || !isRoot(t)) return;
   const { folder, program } = await emptyFolder(t);
   const before = await leftovers();
@@ -79,7 +79,6 @@ async function leftovers(): Promise<string[]> {
 }
 
 test.serial('the time from start to ready is told', async (t) => {
-  t.timeout(300_000);
   if (!canRun(t, 'qemu-img', 'qemu-io') || !isRoot(t)) return;
   const { folder } = await emptyFolder(t);
   const times: number[] = [];
@@ -123,13 +122,15 @@ test.serial('the other transport is inside as well', async (t) => {
 });
 
 async function serverOf(folder: string): Promise<number> {
-  for (let tries = 0; tries < 500; tries += 1) {
+  let pid: number | undefined;
+  const isListed = async (): Promise<boolean> => {
     const { stdout } = await attempt(join(folder, 'blockfuse'), ['list', '--json'], BARE);
     const servers = JSON.parse(stdout) as { pid: number; mounts: { mountpoint: string }[] }[];
-    const found = servers.find(({ mounts }) => mounts[0]?.mountpoint === join(folder, 'mnt'));
-    if (found !== undefined) return found.pid;
-  }
-  throw new Error('the server did not come');
+    pid = servers.find(({ mounts }) => mounts[0]?.mountpoint === join(folder, 'mnt'))?.pid;
+    return pid !== undefined;
+  };
+  await until(isListed, 'the server');
+  return pid ?? 0;
 }
 
 const NO_FOLDER = /Cannot load "koffi\.node": no folder to run it from: \/dev\/shm \(/;
@@ -184,7 +185,6 @@ test.serial('a server that can not start is no mystery', async (t) => {
 });
 
 test.serial('the executable unpacks on threads of its own', async (t) => {
-  t.timeout(300_000);
   if (!canRun(t, 'qemu-img', 'qemu-io', 'xz')) return;
   const { folder, program } = await emptyFolder(t);
   const raw = join(folder, 'disk.raw');

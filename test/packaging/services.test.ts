@@ -17,6 +17,7 @@ import { blockfuse, program } from '../helpers/program.ts';
 import { attempt, run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun } from '../helpers/tools.ts';
+import { until } from '../helpers/until.ts';
 
 const UNITS = fileURLToPath(new URL('../../packaging/systemd/', import.meta.url));
 
@@ -119,15 +120,11 @@ test('a service manager that is gone is a warning, not the end', async (t) => {
     env,
     openSync(errors, 'w'),
   );
-  await until(() => existsSync(disk));
+  await until(() => existsSync(disk), 'the disk');
   child.kill('SIGTERM');
   t.is(await ended, 0);
   t.regex(await readFile(errors, 'utf8'), /^blockfuse: warning: Cannot notify ".*nobody": no such file/);
 });
-
-async function until(condition: () => boolean): Promise<void> {
-  for (let tries = 0; tries < 1000 && !condition(); tries += 1) await sleep(20);
-}
 
 /** A line of a unit as systemd reads it: one argument a word, quotes, `$NAME` as several words, `${NAME}` inside one. */
 function unitCommand(unit: string, key: string, env: Readonly<Record<string, string>>): string[] {
@@ -276,11 +273,12 @@ test('--log-file of serve: opened anew by SIGHUP; a failed start is told there a
   const pid = Number(await readFile(pidfile, 'utf8'));
   await rename(file, `${file}.1`);
   process.kill(pid, 'SIGHUP');
-  await until(() => existsSync(file));
+  await until(() => existsSync(file), 'the log');
   process.kill(pid, 'SIGTERM');
-  await until(() => !existsSync(pidfile));
+  await until(() => !existsSync(pidfile), 'the end');
   t.regex(await readFile(`${file}.1`, 'utf8'), /\]: blockfuse:server serving /);
-  await until(() => readFileSync(file, 'utf8').includes('blockfuse:server closed'));
+  const isClosed = (): boolean => readFileSync(file, 'utf8').includes('blockfuse:server closed');
+  await until(isClosed, 'the last line of the log');
   const failed = await attempt(process.execPath, [
     ...[program(), 'serve', '--log-file', file, '--blockdev', 'driver=file,node-name=n,filename=/no/such'],
   ]);
@@ -313,7 +311,7 @@ test('the journal gets severities and no time', async (t) => {
     env,
     fd,
   );
-  await until(() => existsSync(join(folder, 'image.raw')));
+  await until(() => existsSync(join(folder, 'image.raw')), 'the disk');
   child.kill('SIGTERM');
   await ended;
   const lines = (await readFile(file, 'utf8')).trimEnd().split('\n');

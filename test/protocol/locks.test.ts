@@ -11,6 +11,7 @@ import type { CommonOptions } from '../../src/block/schema.ts';
 import { attempt, run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun, tool } from '../helpers/tools.ts';
+import { until } from '../helpers/until.ts';
 import type { Disk } from './open-disk.ts';
 import { commonOptions, openDisk } from './open-disk.ts';
 
@@ -131,14 +132,11 @@ test('qemu-storage-daemon is named in full', async (t) => {
     ...['--blockdev', 'qcow2,node-name=q,file=f', '--nbd-server', `addr.type=unix,addr.path=${socket}`],
     ...['--export', 'nbd,id=e,node-name=q,writable=on'],
   ]);
-  for (let wait = 0; wait < 100 && !fs.existsSync(socket); wait += 1)
-    await new Promise((ok) => setTimeout(ok, 50));
+  await until(() => fs.existsSync(socket), 'qemu-storage-daemon');
   const disk = await openFile(t, { filename });
   const holder = `process ${daemon.pid} (qemu-storage-daemon)`;
-  for (let wait = 0; wait < 40; wait += 1) {
-    if (await attempt('qemu-img', ['info', filename]).then(({ code }) => code !== 0)) break;
-    await new Promise((ok) => setTimeout(ok, 50));
-  }
+  const isLocked = async (): Promise<boolean> => (await attempt('qemu-img', ['info', filename])).code !== 0;
+  await until(isLocked, 'its locks');
   const error = t.throws(() => disk.setPermissions?.(FORMAT_WRITING), { code: 'EBUSY' });
   t.log(error?.message);
   t.true(error?.message.includes(holder));

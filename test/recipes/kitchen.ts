@@ -58,10 +58,7 @@ export async function cookRecipe(
     await run('chown', ['-R', `${NOBODY}:${NOBODY}`, folder]);
   }
   const inside = cook === 'root' ? AS_ROOT : AS_USER;
-  const outcome = await attempt('unshare', ['-m', 'sh', '-c', inside, 'sh', folder, script], {
-    env,
-    timeout: 110_000,
-  });
+  const outcome = await attempt('unshare', ['-m', 'sh', '-c', inside, 'sh', folder, script], { env });
   const left = await attempt('pgrep', ['-f', `blockfuse.* ${folder}/`]);
   for (const pid of left.stdout.split('\n').filter((line) => line !== ''))
     process.kill(Number(pid), 'SIGTERM');

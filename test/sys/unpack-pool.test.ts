@@ -123,7 +123,22 @@ test('a slow chunk does not hold up a chunk beside it', async (t) => {
       { type: Type.raw, sectors: beside.length / 512, packed: beside },
     ]),
   );
-  const graph = new Graph({ drivers: [dmgDriver, fileDriver], unpacker: new UnpackPool({ threads: 1 }) });
+  const pool = new UnpackPool({ threads: 1 });
+  const gate = Promise.withResolvers<void>();
+  // However slow this thread is, the other one is slower.
+  const slower: UnpackService = {
+    async unpack(packed, job) {
+      const bytes = await pool.unpack(packed, job);
+      await gate.promise;
+      return bytes;
+    },
+    async unpackTo(packed, job, take) {
+      await pool.unpackTo(packed, job, take);
+      await gate.promise;
+    },
+    openXzBlock: (setup) => pool.openXzBlock(setup),
+  };
+  const graph = new Graph({ drivers: [dmgDriver, fileDriver], unpacker: slower });
   t.teardown(() => graph.close());
   const child = await holdImage(graph, path);
   const order: string[] = [];
@@ -136,6 +151,7 @@ test('a slow chunk does not hold up a chunk beside it', async (t) => {
     t.is(difference(fast, beside.subarray(count * 4096, count * 4096 + 4096)), undefined);
     order.push('fast');
   }
+  gate.resolve();
   await reading;
   t.is(order.at(-1), 'slow');
   t.is(order.length, 21);
