@@ -35,6 +35,9 @@ const OPTIONS = {
   'key-secret': optional(text('Id of the secret that holds the passphrase; the key given when left out')),
 };
 
+/** Bytes of zeroes that a longer volume gets at a time. */
+const PIECE = 1024 * 1024;
+
 interface KeyOf {
   readonly subject: string;
   readonly passphrase: () => Promise<Buffer | undefined>;
@@ -99,7 +102,27 @@ class LuksVolume implements MappingDriver {
   }
 
   async resize(bytes: number, shrink: boolean): Promise<void> {
-    await this.file.resize(this.start + bytes, shrink);
+    const end = this.start + bytes;
+    if (end <= this.file.size) return this.file.resize(end, shrink);
+    const before = this.file.size;
+    try {
+      await this.appendZeroes(bytes);
+    } catch (error) {
+      // Where this fails, too, the volume is longer by some zeroes.
+      await this.file.resize(before, true).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** Written as what decrypts to zeroes: a longer file would show noise. */
+  private async appendZeroes(end: number): Promise<void> {
+    const piece = Buffer.alloc(Math.min(PIECE, alignUp(end - this.size, CIPHER_SECTOR)));
+    for (let at = this.size; at < end; at += piece.length) {
+      const length = Math.min(piece.length, end - at);
+      piece.fill(0);
+      this.cipher.encrypt(piece, 0, alignUp(length, CIPHER_SECTOR), at / CIPHER_SECTOR);
+      await this.file.write(piece.subarray(0, length), this.start + at);
+    }
   }
 
   /** Contract: MappingDriver.amend. */

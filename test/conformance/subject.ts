@@ -1,5 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Graph } from '../../src/block/graph.ts';
 import { run } from '../helpers/run.ts';
 
 /** An image of one kind, as the suite sees it. Add one to the table in images.ts; nothing else is needed. */
@@ -9,6 +10,8 @@ export interface Subject {
   readonly driver: string;
   /** Programs that making or judging it takes. */
   readonly tools: readonly string[];
+  /** Only root can make it. */
+  readonly root?: boolean;
   /** What the driver can do with it; the suite leaves out what it can't, and sees that it is refused. */
   readonly can: {
     readonly write?: boolean;
@@ -31,12 +34,16 @@ export interface Image {
   /** Options tree that opens it. */
   readonly options: Record<string, unknown>;
   readonly path?: string;
+  /** Adds keys and objects that the options name. */
+  prepare?(graph: Graph): void;
+  /** Undoes what making it set up, after the test. */
+  end?(): Promise<void>;
 }
 
 /** Whether the suite may write: what all abilities but reading need. */
 export const isWritable = (subject: Subject): boolean => subject.can.write ?? true;
 
-interface QemuImage extends Partial<Pick<Subject, 'can' | 'size' | 'judge'>> {
+export interface QemuImage extends Partial<Pick<Subject, 'can' | 'size' | 'judge'>> {
   readonly name: string;
   /** Name of the format for qemu-img and of the driver here (`driver` where it is another). */
   readonly format: string;

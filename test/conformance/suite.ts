@@ -1,4 +1,4 @@
-/** What every driver has to do alike, run for each kind of image in images.ts. */
+/** What every driver has to do alike. The test files beside this one run it for the subjects of their family. */
 import { readFile } from 'node:fs/promises';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
@@ -14,7 +14,6 @@ import { difference, ModelDisk } from '../helpers/model-disk.ts';
 import { Random, rounds, seed } from '../helpers/random.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun, skip } from '../helpers/tools.ts';
-import { SUBJECTS } from './images.ts';
 import { isWritable } from './subject.ts';
 import type { Image, Subject } from './subject.ts';
 
@@ -46,17 +45,28 @@ async function make(t: ExecutionContext, subject: Subject): Promise<Made | undef
     return undefined;
   }
   if (!canRun(t, ...subject.tools)) return undefined;
+  if (subject.root === true && process.getuid?.() !== 0) {
+    skip(t, 'only root can make it');
+    return undefined;
+  }
   const random = new Random(seed(42));
   const model = new ModelDisk(subject.size ?? SIZE);
   model.write(sampleContent(random, model.size), 0);
   const image = await subject.make(await tempDir(t), model.bytes);
+  t.teardown(() => image.end?.());
   return { subject, image, model, random };
+}
+
+function graphFor(t: ExecutionContext, image: Image): Graph {
+  const graph = new Graph({ drivers: DRIVERS, siblings });
+  t.teardown(() => graph.close());
+  image.prepare?.(graph);
+  return graph;
 }
 
 /** Opens the image in a graph of its own; for a subject without a file its content is written first. */
 async function open(t: ExecutionContext, made: Made, extra: Record<string, unknown> = {}) {
-  const graph = new Graph({ drivers: DRIVERS, siblings });
-  t.teardown(() => graph.close());
+  const graph = graphFor(t, made.image);
   const readOnly = extra['read-only'] === true || !isWritable(made.subject);
   const options = { discard: 'unmap', ...made.image.options, 'read-only': readOnly, ...extra };
   const node = await graph.open(options);
@@ -66,16 +76,29 @@ async function open(t: ExecutionContext, made: Made, extra: Record<string, unkno
   return { graph, root };
 }
 
-const forAll = (title: string, behaviour: (t: ExecutionContext, made: Made) => Promise<void>): void => {
-  for (const subject of SUBJECTS) {
-    test(`${subject.name}: ${title}`, async (t) => {
-      const made = await make(t, subject);
-      if (made !== undefined) await behaviour(t, made);
-    });
-  }
+const BEHAVIOURS: Readonly<Record<string, (t: ExecutionContext, made: Made) => Promise<void>>> = {
+  'reads its content at every alignment, on both paths': readsContent,
+  'tells holes that are holes': tellsHoles,
+  'keeps what concurrent requests write, and is sound afterwards': keepsWrites,
+  'reads again what was written before it was closed': readsAgain,
+  'opened read-only is not changed by a byte': isNotChanged,
+  'grows with zeroes, and shrinks only when told to': resizes,
+  'is known by its content': isKnown,
 };
 
-forAll('reads its content at every alignment, on both paths', async (t, made) => {
+/** One test of each behaviour for each subject. */
+export function conform(subjects: readonly Subject[]): void {
+  for (const subject of subjects) {
+    for (const [title, behaviour] of Object.entries(BEHAVIOURS)) {
+      test.serial(`${subject.name}: ${title}`, async (t) => {
+        const made = await make(t, subject);
+        if (made !== undefined) await behaviour(t, made);
+      });
+    }
+  }
+}
+
+async function readsContent(t: ExecutionContext, made: Made): Promise<void> {
   const { root } = await open(t, made);
   const { model, random } = made;
   t.is(root.size, model.size);
@@ -95,14 +118,14 @@ forAll('reads its content at every alignment, on both paths', async (t, made) =>
     t.is(difference(bytes, expected, offset - 10), undefined);
   }
   t.log(`${synchronous} reads were synchronous`);
-});
+}
 
-forAll('tells holes that are holes', async (t, made) => {
+async function tellsHoles(t: ExecutionContext, made: Made): Promise<void> {
   const { root } = await open(t, made);
   await compareStatus(t, root, made.model);
-});
+}
 
-forAll('keeps what concurrent requests write, and is sound afterwards', async (t, made) => {
+async function keepsWrites(t: ExecutionContext, made: Made): Promise<void> {
   if (!isWritable(made.subject)) return refusesToWrite(t, made);
   const { subject, model, random, image } = made;
   for (let round = 0; round < rounds(2, 10); round += 1) {
@@ -115,9 +138,9 @@ forAll('keeps what concurrent requests write, and is sound afterwards', async (t
     await subject.judge?.(image, model.bytes);
   }
   t.pass();
-});
+}
 
-forAll('reads again what was written before it was closed', async (t, made) => {
+async function readsAgain(t: ExecutionContext, made: Made): Promise<void> {
   t.pass();
   if (!isWritable(made.subject) || made.subject.can.reopen === false) return;
   const { model, random } = made;
@@ -132,18 +155,18 @@ forAll('reads again what was written before it was closed', async (t, made) => {
   const { root } = await open(t, made, { 'read-only': true });
   await verify({ read: (bytes, offset) => root.read(bytes, offset) }, model);
   t.is(root.size, model.size);
-});
+}
 
-forAll('opened read-only is not changed by a byte', async (t, made) => {
+async function isNotChanged(t: ExecutionContext, made: Made): Promise<void> {
   const { path } = made.image;
   t.pass();
   if (path === undefined) return;
   const before = await readFile(path);
   await refusesToWrite(t, made);
   t.true(before.equals(await readFile(path)));
-});
+}
 
-forAll('grows with zeroes, and shrinks only when told to', async (t, made) => {
+async function resizes(t: ExecutionContext, made: Made): Promise<void> {
   const { can } = made.subject;
   const { graph, root } = await open(t, made);
   if (!isWritable(made.subject) || can.grow !== true) {
@@ -168,18 +191,17 @@ forAll('grows with zeroes, and shrinks only when told to', async (t, made) => {
   }
   await graph.close();
   await made.subject.judge?.(made.image, model.bytes);
-});
+}
 
-forAll('is known by its content', async (t, made) => {
+async function isKnown(t: ExecutionContext, made: Made): Promise<void> {
   const { subject, image, model } = made;
   t.pass();
   if (subject.can.probe === false || image.path === undefined) return;
-  const graph = new Graph({ drivers: DRIVERS, siblings });
-  t.teardown(() => graph.close());
+  const graph = graphFor(t, image);
   const node = await graph.openImage(image.path, undefined, { 'read-only': true });
   t.is(node.driver.name, subject.driver);
   t.is(node.size, model.size);
-});
+}
 
 async function refusesToWrite(t: ExecutionContext, made: Made): Promise<void> {
   const { graph, root } = await open(t, made, { 'read-only': true });

@@ -1,0 +1,4 @@
+import { ENCRYPTED } from './encrypted.ts';
+import { conform } from './suite.ts';
+
+conform(ENCRYPTED);

@@ -1,0 +1,4 @@
+import { FILTERS } from './filters.ts';
+import { conform } from './suite.ts';
+
+conform(FILTERS);

@@ -1,0 +1,4 @@
+import { FLAT } from './flat.ts';
+import { conform } from './suite.ts';
+
+conform(FLAT);

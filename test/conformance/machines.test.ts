@@ -1,0 +1,4 @@
+import { MACHINES } from './machines.ts';
+import { conform } from './suite.ts';
+
+conform(MACHINES);

@@ -1,0 +1,4 @@
+import { PACKED } from './packed.ts';
+import { conform } from './suite.ts';
+
+conform(PACKED);

@@ -1,0 +1,4 @@
+import { QCOW2 } from './qcow2.ts';
+import { conform } from './suite.ts';
+
+conform(QCOW2);

@@ -1,0 +1,4 @@
+import { VMDK } from './vmdk.ts';
+import { conform } from './suite.ts';
+
+conform(VMDK);
