@@ -193,7 +193,15 @@ export interface SnapshotCapability {
   view(idOrName: string, user?: string): Promise<MappingDriver>;
   /** Bytes of the clusters that it has, whoever else has them. */
   allocatedSize(idOrName: string): Promise<number>;
+  /**
+   * What may have changed since a snapshot was taken, until another was, or until now: called with nothing under way above
+   * the node. All that differs is told; what is not told of is the same.
+   */
+  noteChanges(since: string, until: string | undefined, note: ChangeNote): Promise<void>;
 }
+
+/** Told of a range of a disk, in bytes. */
+export type ChangeNote = (offset: number, length: number) => void;
 
 /** A length-preserving transformation of stored data, in units of `unit` bytes of the node's address space. */
 export interface DataCodec {

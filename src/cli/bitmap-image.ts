@@ -9,6 +9,7 @@ import {
   clearBitmap,
   enableBitmap,
   mergeBitmaps,
+  noteSnapshotChanges,
   removeBitmap,
 } from '../control/actions/bitmap.ts';
 import type { BitmapDescription } from '../control/describe-bitmap.ts';
@@ -21,7 +22,7 @@ import type { ExtentPrinter } from './print-extents.ts';
 import { ask, servedImage } from './server/ask.ts';
 import type { ServedImage } from './server/ask.ts';
 import type { ShownExtents } from './server/bitmap-commands.ts';
-import { BITMAP_LIST, BITMAP_SHOW } from './server/command-names.ts';
+import { BITMAP_ADD_SINCE, BITMAP_LIST, BITMAP_SHOW } from './server/command-names.ts';
 import { withImageTables } from './with-graph.ts';
 
 export interface BitmapChange {
@@ -31,6 +32,9 @@ export interface BitmapChange {
   readonly from: readonly string[];
   readonly granularity: number | undefined;
   readonly disabled: boolean;
+  /** For `add`: ids or names of snapshots. */
+  readonly since: string | undefined;
+  readonly until: string | undefined;
 }
 
 export interface ImageBitmaps {
@@ -54,12 +58,17 @@ function inMount(served: ServedImage): ImageBitmaps {
   };
   return {
     list: async () => (await list()).bitmaps.map(withoutNode),
-    change: async ({ action, name, from, granularity, disabled }) => {
+    change: async ({ action, name, from, granularity, disabled, since, until }) => {
       const command = `block-dirty-bitmap-${action}`;
       if (action === 'add') {
         const node = (await list()).store ?? served.mount.node;
         const size = granularity === undefined ? {} : { granularity };
-        await ask(served, command, { node, name, persistent: true, disabled, ...size });
+        const given = { node, name, disabled, ...size };
+        if (since === undefined) await ask(served, command, { ...given, persistent: true });
+        else {
+          const range = until === undefined ? { since } : { since, until };
+          await ask(served, BITMAP_ADD_SINCE, { ...given, ...range });
+        }
         return;
       }
       const node = await nodeOf(name);
@@ -97,7 +106,7 @@ function inFile(image: string, values: ImageValues): ImageBitmaps {
           const what = `format "${top.driver.name}" has no bitmaps`;
           throw new BlockError('ENOTSUP', `Cannot ${change.action} a bitmap of "${image}": ${what}`);
         }
-        await runActions(graph, [actionOf(graph, node.name, change)]);
+        await runActions(graph, actionsOf(graph, node.name, change));
       }),
     show: (name, printer) =>
       withImageTables(image, values, false, async (_, top) => {
@@ -112,6 +121,13 @@ function inFile(image: string, values: ImageValues): ImageBitmaps {
 
 function storeNode(top: Node): Node | undefined {
   return [...nodesWithBitmaps(top)].find((node) => bitmapStoreOf(node) !== undefined);
+}
+
+function actionsOf(graph: Graph, node: string, change: BitmapChange): Action[] {
+  const { name, since, until } = change;
+  const action = actionOf(graph, node, change);
+  if (since === undefined) return [action];
+  return [action, noteSnapshotChanges(graph, { node, name, since, until })];
 }
 
 function actionOf(graph: Graph, node: string, change: BitmapChange): Action {

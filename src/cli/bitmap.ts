@@ -1,4 +1,4 @@
-import { bool, optional, size } from '../block/schema.ts';
+import { bool, optional, size, text } from '../block/schema.ts';
 import { defineCommand, repeated, UsageError } from './command.ts';
 import { IMAGE_ARGUMENT, IMAGE_OPTIONS } from './image-arguments.ts';
 import { print, printJson } from './output.ts';
@@ -16,6 +16,8 @@ export const bitmapCommand = defineCommand({
       'files in the folder <node>.bitmaps.',
     'The JSON of "show", and of those files, lists all of the disk in order, as "blockfuse map" does: start and length in ' +
       'bytes, and dirty. In the files, neighbours are told as one dirty extent where there would be over 100000.',
+    'What differs from a snapshot inside the image is found without reading the disk, from its tables: --since makes a bitmap ' +
+      'of that, for an incremental backup that nobody prepared.',
     'A bitmap of an image that was not closed properly is inconsistent: it can only be removed.',
   ],
   arguments: [
@@ -29,6 +31,18 @@ export const bitmapCommand = defineCommand({
       schema: optional(size('Bytes that one bit of a new bitmap stands for; 64k or the cluster size')),
       value: 'size',
       short: 'g',
+    },
+    since: {
+      schema: optional(
+        text('A new bitmap begins with what has changed since this snapshot inside the image was taken'),
+      ),
+      value: 'snapshot',
+    },
+    until: {
+      schema: optional(
+        text('Only what changed until this later snapshot was taken; the new bitmap notes nothing more'),
+      ),
+      value: 'snapshot',
     },
     disabled: { schema: optional(bool('The new bitmap notes nothing until it is enabled'), false) },
     from: {
@@ -45,6 +59,10 @@ export const bitmapCommand = defineCommand({
       text: 'What was written since',
     },
     {
+      command: 'blockfuse bitmap add disk.qcow2 week --since sunday --until friday',
+      text: 'What differs between two snapshots, for who had no bitmap then',
+    },
+    {
       command: 'blockfuse bitmap merge disk.qcow2 week --from monday --from tuesday',
       text: 'What either of two has',
     },
@@ -58,6 +76,9 @@ export const bitmapCommand = defineCommand({
       throw new UsageError(
         action === 'merge' ? 'say which bitmaps to merge: --from NAME' : `--from is for "merge" only`,
       );
+    const { since, until } = options;
+    if (since !== undefined && action !== 'add') throw new UsageError('--since is for "add" only');
+    if (until !== undefined && since === undefined) throw new UsageError('--until needs --since');
     const { bitmapsOfImage } = await import('./bitmap-image.ts');
     const bitmaps = bitmapsOfImage(image, options);
     if (action === 'list') {
@@ -77,7 +98,9 @@ export const bitmapCommand = defineCommand({
       name,
       from,
       granularity: options.granularity,
-      disabled: options.disabled,
+      disabled: options.disabled || until !== undefined,
+      since,
+      until,
     });
     if (options.json) printJson({ action, name });
     return 0;

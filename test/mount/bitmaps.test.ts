@@ -102,6 +102,8 @@ test('bitmap: what is wrong is told', async (t) => {
   await fails(['add', image], 2, /say which bitmap to add/);
   await fails(['frob', image, 'b'], 2, /the action is "frob", must be list, add/);
   await fails(['merge', image, 'b'], 2, /say which bitmaps to merge: --from/);
+  await fails(['clear', '--since', 's', image, 'b'], 2, /--since is for "add" only/);
+  await fails(['add', '--until', 's', image, 'b'], 2, /--until needs --since/);
   await fails(['clear', image, 'b'], 1, /Dirty bitmap 'b' not found/);
   const second = await makeImage(t);
   await bitmap('add', second, 'b');
@@ -111,6 +113,47 @@ test('bitmap: what is wrong is told', async (t) => {
   const raw = join(await tempDir(t), 'disk.raw');
   await writeFile(raw, Buffer.alloc(MIB));
   await fails(['add', raw, 'b'], 1, /Cannot add a bitmap of ".*disk.raw": format "raw" has no bitmaps/);
+});
+
+test('bitmap add --since: what differs from a snapshot, on a file and while it is mounted and written', async (t) => {
+  if (!canRun(t, 'qemu-img', 'qemu-io', 'qemu-nbd', 'nbdinfo')) return;
+  const image = await makeImage(t);
+  await run('qemu-io', ['-c', 'write -P 1 0 2M', image]);
+  await blockfuse(['snapshot', 'create', image, 'monday']);
+  await run('qemu-io', ['-c', 'write -P 2 1M 100k', image]);
+  await blockfuse(['snapshot', 'create', image, 'tuesday']);
+  await bitmap('add', '--since', 'monday', '--until', 'tuesday', image, 'a day');
+  await bitmap('add', '--since', 'monday', image, 'all');
+  t.deepEqual(await qemuExtents(image, 'a day'), [[MIB, 2 * 65536]]);
+  const mounted = await mountImage(t, image);
+  await writeAt(mounted.file, Buffer.alloc(1000, 3), 5 * MIB);
+  await bitmap('add', '--since', 'tuesday', '--granularity', '4k', image, 'since');
+  await writeAt(mounted.file, Buffer.alloc(1000, 4), 6 * MIB);
+  t.deepEqual(await show(t, image, 'since'), [
+    [5 * MIB, 65536],
+    [6 * MIB, 4096],
+  ]);
+  t.deepEqual(await show(t, image, 'all'), [
+    [MIB, 2 * 65536],
+    [5 * MIB, 65536],
+    [6 * MIB, 65536],
+  ]);
+  t.deepEqual(await show(t, image, 'a day'), [[MIB, 2 * 65536]]);
+  const restored = await readFile(join(mounted.mountpoint, 'disk.snapshots', 'monday.raw'));
+  const now = await readFile(mounted.file);
+  const text = await readFile(join(mounted.mountpoint, 'disk.bitmaps', 'all.json'), 'utf8');
+  for (const [start, length] of dirtyOf(t, text)) now.copy(restored, start, start, start + length);
+  t.true(restored.equals(now), 'a copy of monday with what the bitmap names is the disk as it is now');
+  const wrong = await attemptBlockfuse(['bitmap', 'add', '--since', 'sunday', image, 'b']);
+  t.is(wrong.code, 1);
+  t.regex(wrong.stderr, /no snapshot of that id or name, it has "monday", "tuesday"/);
+  t.is((await list(image)).length, 3);
+  await mounted.unmount();
+  await t.notThrowsAsync(run('qemu-img', ['check', image]));
+  t.deepEqual(await qemuExtents(image, 'since'), [
+    [5 * MIB, 65536],
+    [6 * MIB, 4096],
+  ]);
 });
 
 test('bitmaps are changed on a mounted image, and are files beside the disk while they exist', async (t) => {

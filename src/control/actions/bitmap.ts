@@ -2,6 +2,7 @@ import { DirtyBitmap } from '../../block/dirty-bitmap.ts';
 import { bitmapStoreOf } from '../../block/dirty-extents.ts';
 import { BlockError } from '../../block/errors.ts';
 import type { Graph } from '../../block/graph.ts';
+import { snapshotsOf } from '../../block/internal-snapshots.ts';
 import type { BitPages } from '../../util/bit-pages.ts';
 import type { Node } from '../../block/node.ts';
 import { WriteWatch } from '../../block/write-watch.ts';
@@ -109,7 +110,27 @@ export function mergeBitmaps(graph: Graph, { node, target, bitmaps }: BitmapMerg
   });
 }
 
-function changeContent(graph: Graph, given: BitmapName, change: (bitmap: DirtyBitmap) => void): Action {
+export interface SnapshotChanges extends BitmapName {
+  /** Ids or names of snapshots. */
+  readonly since: string;
+  /** The disk as it is now when left out. */
+  readonly until?: string | undefined;
+}
+
+/** What may differ from a snapshot inside the image becomes dirty as well. */
+export function noteSnapshotChanges(graph: Graph, { since, until, ...given }: SnapshotChanges): Action {
+  return changeContent(graph, given, (bitmap, node) =>
+    snapshotsOf(node).noteChanges(since, until, (offset, length) => {
+      bitmap.set(offset, Math.min(length, bitmap.size - offset));
+    }),
+  );
+}
+
+function changeContent(
+  graph: Graph,
+  given: BitmapName,
+  change: (bitmap: DirtyBitmap, node: Node) => Promise<void> | void,
+): Action {
   let node: Node;
   let before: BitPages;
   return {
@@ -117,7 +138,7 @@ function changeContent(graph: Graph, given: BitmapName, change: (bitmap: DirtyBi
     apply: async () => {
       const bitmap = await changeable(node, given.name);
       before = bitmap.save();
-      change(bitmap);
+      await change(bitmap, node);
     },
     undo: () => {
       bitmapOf(node, given.name).restore(before);

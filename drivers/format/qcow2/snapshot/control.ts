@@ -1,4 +1,9 @@
-import type { MappingDriver, SnapshotCapability, SnapshotInfo } from '../../../../src/block/driver.ts';
+import type {
+  ChangeNote,
+  MappingDriver,
+  SnapshotCapability,
+  SnapshotInfo,
+} from '../../../../src/block/driver.ts';
 import { BlockError } from '../../../../src/block/errors.ts';
 import type { ErrnoCode } from '../../../../src/block/errors.ts';
 import type { DiskParts } from '../disk.ts';
@@ -8,11 +13,13 @@ import { SNAPSHOT_TABLE_MAX } from '../snapshots.ts';
 import type { Snapshot } from '../snapshots.ts';
 import { AllocatedSizes } from './allocated-size.ts';
 import { SnapshotChange } from './change.ts';
+import { noteChanges } from './changes.ts';
+import type { DiskTables } from './changes.ts';
 import { encodeSnapshot, newExtra } from './entry.ts';
 import { findSnapshot } from './find.ts';
-import { switchMetadata } from './switch.ts';
+import { switchMetadata, writeTables } from './switch.ts';
 import type { SwitchParts } from './switch.ts';
-import { SnapshotDisk } from './view.ts';
+import { readSnapshotL1, SnapshotDisk } from './view.ts';
 
 const SNAPSHOTS_MAX = 65536;
 /** What QEMU keeps of a name. */
@@ -63,6 +70,10 @@ export class InternalSnapshots implements SnapshotCapability {
     );
   }
 
+  noteChanges(since: string, until: string | undefined, note: ChangeNote): Promise<void> {
+    return this.turns.run(() => this.noteChangesNow(since, until, note));
+  }
+
   /** The image is closed. */
   close(): void {
     for (const view of this.views.keys()) view.vanish();
@@ -109,6 +120,20 @@ export class InternalSnapshots implements SnapshotCapability {
     });
     this.views.set(view, { id: snapshot.id, user });
     return view;
+  }
+
+  private async noteChangesNow(since: string, until: string | undefined, note: ChangeNote): Promise<void> {
+    const { image, reader, writer } = this.disk();
+    const action = `tell what has changed since snapshot "${since}"`;
+    if (image.external) this.refuse('ENOTSUP', action, 'its content is in an external data file');
+    const tablesOf = async (idOrName: string): Promise<DiskTables> => {
+      const snapshot = this.find(action, idOrName);
+      return { l1: await readSnapshotL1(image, snapshot), size: snapshot.diskSize };
+    };
+    const from = await tablesOf(since);
+    if (until === undefined && writer !== undefined) await writeTables(writer);
+    const to = until === undefined ? { l1: reader.l1.copy(), size: image.size } : await tablesOf(until);
+    await noteChanges(image, from, to, note);
   }
 
   private find(action: string, idOrName: string): Snapshot {

@@ -36,11 +36,16 @@ export async function switchMetadata(
 ): Promise<void> {
   const { image, writer } = parts;
   while (!image.tryPrepare()) await image.need.load();
+  await writeTables(writer);
+  await writer.writeback.exclusively(() => switchOver(parts, action, prepare));
+  await writer.writeback.flush();
+}
+
+/** What the file says of the disk is what is so; as long as nothing uses the disk. */
+export async function writeTables(writer: Writer): Promise<void> {
   await writer.writeback.flush();
   await writer.release.idle();
   await writer.writeback.flushAll();
-  await writer.writeback.exclusively(() => switchOver(parts, action, prepare));
-  await writer.writeback.flush();
 }
 
 async function switchOver(

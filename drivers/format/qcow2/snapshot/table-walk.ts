@@ -32,7 +32,7 @@ export class TableWalk {
     const { clusterSize } = this.image.geometry;
     const bytes = Buffer.alloc(clusterSize);
     for (let index = 0; index * 8 < l1.length; index += 1) {
-      const offset = this.tableOffset(l1, index);
+      const offset = l2TableAt(this.image, l1, index);
       if (offset === 0 || skip(index, offset)) continue;
       await this.image.file.read(bytes, offset);
       yield { bytes, offset, index };
@@ -113,11 +113,12 @@ export class TableWalk {
     }
     return -1;
   }
+}
 
-  private tableOffset(l1: Buffer, index: number): number {
-    const offset = hostOffset(l1.readUInt32BE(index * 8), l1.readUInt32BE(index * 8 + 4));
-    const { clusterSize } = this.image.geometry;
-    if (offset % clusterSize === 0 && Number.isSafeInteger(offset)) return offset;
-    return this.image.corrupt(`L1 entry ${index} is ${offset}, must be a multiple of ${clusterSize}`);
-  }
+/** Byte offset of an L2 table, as an entry of an L1 table names it; 0 without one. */
+export function l2TableAt(image: Image, l1: Buffer, index: number): number {
+  const offset = hostOffset(l1.readUInt32BE(index * 8), l1.readUInt32BE(index * 8 + 4));
+  const { clusterSize } = image.geometry;
+  if (offset % clusterSize === 0 && Number.isSafeInteger(offset)) return offset;
+  return image.corrupt(`L1 entry ${index} is ${offset}, must be a multiple of ${clusterSize}`);
 }
