@@ -1,4 +1,4 @@
-import type { SnapshotCapability } from './driver.ts';
+import type { SnapshotCapability } from './snapshot-capability.ts';
 import { BlockError } from './errors.ts';
 import type { Graph } from './graph.ts';
 import type { Node } from './node.ts';

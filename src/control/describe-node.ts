@@ -1,5 +1,6 @@
 import path from 'node:path';
-import type { ImageInfo, SnapshotInfo } from '../block/driver.ts';
+import type { ImageInfo } from '../block/driver.ts';
+import type { SnapshotInfo } from '../block/snapshot-capability.ts';
 import type { Node } from '../block/node.ts';
 import { allocatedSize } from '../block/storage.ts';
 

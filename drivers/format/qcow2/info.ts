@@ -1,4 +1,5 @@
-import type { ImageInfo, SnapshotInfo } from '../../../src/block/driver.ts';
+import type { ImageInfo } from '../../../src/block/driver.ts';
+import type { SnapshotInfo } from '../../../src/block/snapshot-capability.ts';
 import { Autoclear, Incompatible } from './features.ts';
 import { extensionText, ExtensionType } from './extensions.ts';
 import type { HeaderExtension } from './extensions.ts';

@@ -1,5 +1,5 @@
 import type { Child } from '../../../src/block/child.ts';
-import type { SnapshotInfo } from '../../../src/block/driver.ts';
+import type { SnapshotInfo } from '../../../src/block/snapshot-capability.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { alignUp } from '../../../src/util/sizes.ts';
 import type { Header } from './header.ts';

@@ -5,7 +5,7 @@ import { FuseExport } from '../../../mount/export.ts';
 import { Directory } from '../../../mount/tree.ts';
 import type { DirectoryItem, DirectorySource } from '../../../mount/tree.ts';
 import type { Child } from '../../block/child.ts';
-import type { SnapshotCapability, SnapshotInfo } from '../../block/driver.ts';
+import type { SnapshotCapability, SnapshotInfo } from '../../block/snapshot-capability.ts';
 import { BlockError } from '../../block/errors.ts';
 import type { Graph } from '../../block/graph.ts';
 import { nodeWithSnapshots, snapshotsOf } from '../../block/internal-snapshots.ts';

@@ -1,4 +1,4 @@
-import type { SnapshotInfo } from '../../block/driver.ts';
+import type { SnapshotInfo } from '../../block/snapshot-capability.ts';
 import type { Graph } from '../../block/graph.ts';
 import { nodeWithSnapshots, snapshotsOf } from '../../block/internal-snapshots.ts';
 import type { Node } from '../../block/node.ts';

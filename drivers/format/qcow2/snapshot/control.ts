@@ -1,9 +1,9 @@
+import type { MappingDriver } from '../../../../src/block/driver.ts';
 import type {
   ChangeNote,
-  MappingDriver,
   SnapshotCapability,
   SnapshotInfo,
-} from '../../../../src/block/driver.ts';
+} from '../../../../src/block/snapshot-capability.ts';
 import { BlockError } from '../../../../src/block/errors.ts';
 import type { ErrnoCode } from '../../../../src/block/errors.ts';
 import type { DiskParts } from '../disk.ts';
