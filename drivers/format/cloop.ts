@@ -114,10 +114,10 @@ class CloopImage implements MappingDriver {
   }
 
   private fetch(index: number): Promise<Buffer> {
-    return this.cache.fetch(index, () => this.decompress(index));
+    return this.cache.fetchInto(index, this.layout.blockSize, (room) => this.decompress(index, room));
   }
 
-  private async decompress(index: number): Promise<Buffer> {
+  private async decompress(index: number, room: Buffer): Promise<void> {
     const { blockSize } = this.layout;
     const start = await this.offsetOf(index);
     const end = await this.offsetOf(index + 1);
@@ -129,7 +129,8 @@ class CloopImage implements MappingDriver {
     }
     const packed = Buffer.allocUnsafe(end - start);
     await this.file.read(packed, start);
-    return this.unpacker.unpack(packed, { packing: 'zlib', size: blockSize }).catch((error: unknown) => {
+    const job = { packing: 'zlib', size: blockSize } as const;
+    await this.unpacker.unpackInto(packed, job, room).catch((error: unknown) => {
       const wanted = `must be a zlib stream of ${blockSize} bytes`;
       throw damaged(this.subject, `block ${index} at ${start}: ${String(error)}`, wanted);
     });

@@ -1,7 +1,8 @@
 /**
  * Blocks that took work to get (decompressed), shared by whoever asks for them while they are in memory.
- * Bounded by bytes, least recently used first out; the newest stays whatever its size. The memory of what goes is freed when
- * the turn of the event loop is over: whoever was given a block copies from it in the same turn, and keeps it no longer.
+ * Bounded by bytes, least recently used first out; the newest stays whatever its size. The memory of what goes is used again or
+ * freed when the turn of the event loop is over: whoever was given a block copies from it in the same turn, and keeps it
+ * no longer.
  */
 import { freeMemory, isFreed } from '../util/free-memory.ts';
 import type { CacheCounters } from './cache-counters.ts';
@@ -10,12 +11,16 @@ const DEFAULT_BYTES = 32 * 1024 * 1024;
 /** Blocks of one request that are worked on at once: enough to keep every thread of the pool busy. */
 const PARALLEL = 16;
 const PARALLEL_BYTES = 16 * 1024 * 1024;
+/** Memory of dead blocks that is kept for new ones: fresh memory costs the kernel as much as it takes to fill it. */
+const SPARE_BYTES = 4 * 1024 * 1024;
 
 export class DecompressedCache {
   private readonly maxBytes: number;
   private readonly blocks = new Map<number, Buffer>();
   private readonly underWay = new Map<number, Promise<Buffer>>();
   private readonly dying = new Set<Buffer>();
+  /** All of one size. */
+  private readonly spare: Buffer[] = [];
   private bytes = 0;
   private hits = 0;
   private misses = 0;
@@ -46,6 +51,20 @@ export class DecompressedCache {
       .finally(() => this.underWay.delete(key));
     this.underWay.set(key, making);
     return making;
+  }
+
+  /** The same, of a known size, which `fill` puts into the memory that it is given. */
+  fetchInto(key: number, size: number, fill: (room: Buffer) => Promise<void>): Promise<Buffer> {
+    return this.fetch(key, async () => {
+      const room = this.room(size);
+      try {
+        await fill(room);
+      } catch (error) {
+        this.reuse(room);
+        throw error;
+      }
+      return room;
+    });
   }
 
   counters(name = 'decompressed'): CacheCounters {
@@ -84,11 +103,25 @@ export class DecompressedCache {
   private free(dead: Buffer): void {
     if (this.dying.size === 0) {
       setImmediate(() => {
-        for (const block of this.dying) freeMemory(block);
+        for (const block of this.dying) this.reuse(block);
         this.dying.clear();
       });
     }
     this.dying.add(dead);
+  }
+
+  private room(size: number): Buffer {
+    if (this.spare[0]?.length === size) return this.spare.pop() ?? Buffer.allocUnsafeSlow(size);
+    for (const other of this.spare.splice(0)) freeMemory(other);
+    return Buffer.allocUnsafeSlow(size);
+  }
+
+  private reuse(block: Buffer): void {
+    const length = this.spare[0]?.length ?? block.length;
+    const isWhole = block.buffer.byteLength === block.length;
+    if (isWhole && length === block.length && length * (this.spare.length + 1) <= SPARE_BYTES)
+      this.spare.push(block);
+    else freeMemory(block);
   }
 }
 

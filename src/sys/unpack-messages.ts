@@ -1,13 +1,8 @@
-/**
- * What goes between the pool and its threads: a message is a list of requests, and the answer one of as many answers. A
- * thread does one message at a time.
- */
+/** What goes between the pool and its threads: a thread does one request at a time and answers each. */
 import type { UnpackJob, XzBlockSetup, XzStep } from '../util/unpack-service.ts';
-import type { RoomJob } from './unpack-room.ts';
 
 export type UnpackRequest =
   | { readonly kind: 'unpack'; readonly packed: Uint8Array<ArrayBuffer>; readonly job: UnpackJob }
-  | { readonly kind: 'room'; readonly place: RoomJob; readonly job: UnpackJob }
   | { readonly kind: 'open'; readonly id: number; readonly setup: XzBlockSetup }
   | { readonly kind: 'step'; readonly id: number; readonly input: Uint8Array<ArrayBuffer> }
   | { readonly kind: 'close'; readonly id: number };
@@ -21,17 +16,6 @@ export type UnpackAnswer =
     }
   | { readonly kind: 'done' }
   | { readonly kind: 'failed'; readonly message: string };
-
-export interface UnpackMessage {
-  readonly requests: readonly UnpackRequest[];
-  /** See unpack-room.ts. */
-  readonly room: ArrayBuffer;
-}
-
-export interface UnpackReply {
-  readonly answers: readonly UnpackAnswer[];
-  readonly room: ArrayBuffer;
-}
 
 /** The bytes over memory of their own, which can be handed to another thread: the same where they have that already. */
 export function own(bytes: Uint8Array): Uint8Array<ArrayBuffer> {

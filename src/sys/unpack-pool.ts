@@ -1,31 +1,33 @@
 /**
- * Threads that unpack. They are started when there is work for them, as many as there are cores, and end when there was none
- * for a while; they don't keep the process alive unless work is waited for.
+ * Whatever unpacks on other threads:
  *
- *     jobs wait in one queue ->  thread: one at a time, small ones several  -> answers
- *     steps of a block ------->  the thread that has the block
+ *     zlib, zstd ------------> zip-queue.ts: Node's own libraries, in libuv's thread pool
+ *     own decoders ----------> one queue ->  threads of this pool: one job at a time
+ *     steps of a block ------>               the thread that has the block
  *
- * What zlib and zstd unpack is done in the time of a few messages. So the jobs of one turn of the event loop are gathered into
- * few messages, and a small one that is alone is done at once.
- *
- * A thread that takes too long or dies fails what it was doing; blocks that it had are lost and may be started over.
+ * Threads are started when there is work for them, as many as there are cores, and end when there was none for a while; they
+ * don't keep the process alive unless work is waited for. A thread that takes too long or dies fails what it was doing; blocks
+ * that it had are lost and may be started over.
  */
 import { availableParallelism } from 'node:os';
 import { freeMemory } from '../util/free-memory.ts';
-import { UnpackerLost } from '../util/unpack-service.ts';
+import { unpackHere, UnpackerLost } from '../util/unpack-service.ts';
 import type {
-  Packing,
+  InflateScan,
   UnpackJob,
   UnpackService,
   XzBlockSetup,
   XzBlockSteps,
   XzStep,
 } from '../util/unpack-service.ts';
-import { decode } from '../util/unpack-decoders.ts';
 import { asBuffer, own } from './unpack-messages.ts';
-import type { UnpackAnswer } from './unpack-messages.ts';
+import type { UnpackAnswer, UnpackRequest } from './unpack-messages.ts';
 import { UnpackThread } from './unpack-thread.ts';
-import type { RequestTask, Task, UnpackPoolLimits, UnpackTask } from './unpack-thread.ts';
+import type { Task, UnpackPoolLimits } from './unpack-thread.ts';
+import { isZip, zipLibrary } from './zip-library.ts';
+import type { ZipLibrary } from './zip-library.ts';
+import { ZipQueue } from './zip-queue.ts';
+import { ZipScan } from './zip-scan.ts';
 
 const LIMITS: UnpackPoolLimits = {
   threads: Math.min(8, availableParallelism()),
@@ -33,21 +35,20 @@ const LIMITS: UnpackPoolLimits = {
   idle: 10_000,
   heapMiB: 128,
 };
-const QUICK: ReadonlySet<Packing> = new Set<Packing>(['deflate', 'zlib', 'zstd']);
-/** Bytes of the quick jobs of one message, packed or unpacked: they fit into the room of a thread. */
-const MESSAGE_BYTES = 512 * 1024;
-/** A quick job of at most so many bytes takes less time than a thread to start, and hardly more than one to wake. */
-const ALONE_BYTES = 64 * 1024;
 
 export class UnpackPool implements UnpackService {
   private readonly limits: UnpackPoolLimits;
   private readonly threads: UnpackThread[] = [];
   private readonly waiting: Task[] = [];
+  private readonly library: ZipLibrary | 'none';
+  private readonly zips: ZipQueue | undefined;
   private blocks = 0;
-  private gathering = false;
 
-  constructor(limits: Partial<UnpackPoolLimits> = {}) {
+  /** @param library 'none': zlib and Zstandard are unpacked by threads of the pool as well */
+  constructor(limits: Partial<UnpackPoolLimits> = {}, library: ZipLibrary | 'none' = zipLibrary ?? 'none') {
     this.limits = { ...LIMITS, ...limits };
+    this.library = library;
+    this.zips = library === 'none' ? undefined : new ZipQueue(library, this.limits.threads * 2);
   }
 
   /** Threads that run now. */
@@ -55,32 +56,23 @@ export class UnpackPool implements UnpackService {
     return this.threads.length;
   }
 
-  unpack(packed: Buffer, job: UnpackJob): Promise<Buffer> {
-    let content: Buffer = Buffer.alloc(0);
-    // The room of a thread is used again; anything else is its receiver's own.
-    const keep = (plain: Buffer): void => {
-      content = plain.buffer.byteLength === plain.length ? plain : Buffer.from(plain);
-    };
-    return this.unpackTo(packed, job, keep).then(() => {
-      freeMemory(packed);
-      return content;
-    });
+  async unpack(packed: Buffer, job: UnpackJob): Promise<Buffer> {
+    if (this.zips === undefined || !isZip(job.packing)) return this.decode(packed, job);
+    const plain = Buffer.allocUnsafeSlow(job.size);
+    await this.zips.unpackInto(packed, job.packing, plain);
+    freeMemory(packed);
+    return plain;
   }
 
-  unpackTo(packed: Buffer, job: UnpackJob, take: (plain: Buffer) => void): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const taken = (plain: Buffer): void => {
-        try {
-          take(plain);
-          resolve();
-        } catch (error) {
-          reject(error instanceof Error ? error : new TypeError(String(error)));
-        }
-      };
-      this.waiting.push({ packed, job, take: taken, reject });
-      if (QUICK.has(job.packing)) this.gather();
-      else this.assign();
-    });
+  async unpackInto(packed: Buffer, job: UnpackJob, out: Buffer): Promise<void> {
+    if (this.zips !== undefined && isZip(job.packing)) await this.zips.unpackInto(packed, job.packing, out);
+    else (await this.decode(packed, job)).copy(out);
+  }
+
+  openInflateScan(): Promise<InflateScan> {
+    return this.library === 'none'
+      ? unpackHere.openInflateScan()
+      : Promise.resolve(new ZipScan(this.library));
   }
 
   openXzBlock(setup: XzBlockSetup): XzBlockSteps {
@@ -107,9 +99,15 @@ export class UnpackPool implements UnpackService {
     };
   }
 
-  private ask(request: RequestTask['request'], thread: UnpackThread): Promise<UnpackAnswer> {
+  private async decode(packed: Buffer, job: UnpackJob): Promise<Buffer> {
+    const answer = await this.ask({ kind: 'unpack', packed: own(packed), job });
+    return answer.kind === 'plain' ? asBuffer(answer.plain) : unexpected(answer);
+  }
+
+  /** @param thread whose state the request needs */
+  private ask(request: UnpackRequest, thread?: UnpackThread): Promise<UnpackAnswer> {
     return new Promise((resolve, reject) => {
-      if (thread.isDead) {
+      if (thread?.isDead === true) {
         reject(new UnpackerLost('the thread that was unpacking ended'));
         return;
       }
@@ -118,46 +116,17 @@ export class UnpackPool implements UnpackService {
     });
   }
 
-  /** Waits for what else comes in this turn. */
-  private gather(): void {
-    if (this.gathering) return;
-    this.gathering = true;
-    setImmediate(() => {
-      this.gathering = false;
-      const [first] = this.waiting;
-      if (
-        this.waiting.length === 1 &&
-        first !== undefined &&
-        isQuick(first) &&
-        first.job.size <= ALONE_BYTES
-      ) {
-        this.waiting.length = 0;
-        doHere(first);
-      } else this.assign();
-    });
-  }
-
   /** Gives waiting tasks to threads that have nothing to do, starting threads as long as there may be more. */
   private assign(): void {
     for (let index = 0; index < this.waiting.length;) {
       const task = this.waiting[index];
-      const thread = task !== undefined && 'thread' in task ? task.thread : this.freeThread();
+      const thread = task?.thread ?? this.freeThread();
       if (task === undefined || thread === undefined || thread.isBusy) {
         index += 1;
         continue;
       }
-      thread.run(this.waiting.splice(index, this.messageLength(index)));
-    }
-  }
-
-  /** How many of the tasks that wait, from one on, go in a message. */
-  private messageLength(start: number): number {
-    let bytes = 0;
-    for (let count = 0; ; count += 1) {
-      const task = this.waiting[start + count];
-      if (task === undefined || !isQuick(task)) return Math.max(1, count);
-      bytes += Math.max(task.job.size, task.packed.length);
-      if (bytes > MESSAGE_BYTES) return Math.max(1, count);
+      this.waiting.splice(index, 1);
+      thread.run(task);
     }
   }
 
@@ -191,25 +160,12 @@ export class UnpackPool implements UnpackService {
     if (index >= 0) this.threads.splice(index, 1);
     for (let at = this.waiting.length - 1; at >= 0; at -= 1) {
       const task = this.waiting[at];
-      if (task === undefined || !('thread' in task) || task.thread !== thread) continue;
+      if (task === undefined || task.thread !== thread) continue;
       this.waiting.splice(at, 1);
       task.reject(new UnpackerLost('the thread that was unpacking ended'));
     }
     this.assign();
   }
-}
-
-const isQuick = (task: Task): task is UnpackTask => 'job' in task && QUICK.has(task.job.packing);
-
-function doHere(task: UnpackTask): void {
-  let plain: Buffer;
-  try {
-    plain = decode(task.packed, task.job);
-  } catch (error) {
-    task.reject(error instanceof Error ? error : new RangeError(String(error)));
-    return;
-  }
-  task.take(plain);
 }
 
 function stepOf(answer: UnpackAnswer & { kind: 'step' }): XzStep {

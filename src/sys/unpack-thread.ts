@@ -1,9 +1,6 @@
 /** One thread of the pool (unpack-pool.ts), and what it is doing. */
 import { Worker } from 'node:worker_threads';
-import type { UnpackJob } from '../util/unpack-service.ts';
-import { asBuffer, own } from './unpack-messages.ts';
-import type { UnpackAnswer, UnpackMessage, UnpackReply, UnpackRequest } from './unpack-messages.ts';
-import { UnpackRoom } from './unpack-room.ts';
+import type { UnpackAnswer, UnpackRequest } from './unpack-messages.ts';
 import { workerCode } from './unpack-worker-code.ts';
 
 export interface UnpackPoolLimits {
@@ -15,23 +12,13 @@ export interface UnpackPoolLimits {
   readonly heapMiB: number;
 }
 
-/** Bytes to unpack. What `take` is given holds until it returns. */
-export interface UnpackTask {
-  readonly packed: Buffer;
-  readonly job: UnpackJob;
-  take(plain: Buffer): void;
-  reject(error: Error): void;
-}
-
-/** Anything else, with its answer as it comes. */
-export interface RequestTask {
-  readonly request: Exclude<UnpackRequest, { kind: 'unpack' | 'room' }>;
-  readonly thread: UnpackThread;
+export interface Task {
+  readonly request: UnpackRequest;
+  /** Whose state the request needs; any will do when undefined. */
+  readonly thread: UnpackThread | undefined;
   resolve(answer: UnpackAnswer): void;
   reject(error: Error): void;
 }
-
-export type Task = UnpackTask | RequestTask;
 
 export interface ThreadOwner {
   free(): void;
@@ -45,9 +32,7 @@ export class UnpackThread {
   private readonly worker: Worker;
   private readonly limits: UnpackPoolLimits;
   private readonly owner: ThreadOwner;
-  private room = new UnpackRoom();
-  private tasks: readonly Task[] = [];
-  private requests: readonly UnpackRequest[] = [];
+  private task: Task | undefined = undefined;
   private timer: NodeJS.Timeout | undefined = undefined;
 
   constructor(limits: UnpackPoolLimits, owner: ThreadOwner) {
@@ -62,8 +47,8 @@ export class UnpackThread {
       resourceLimits: { maxOldGenerationSizeMb: limits.heapMiB },
     });
     this.worker.unref();
-    this.worker.on('message', (reply: UnpackReply) => {
-      this.finish(reply);
+    this.worker.on('message', (answer: UnpackAnswer) => {
+      this.finish(answer);
     });
     this.worker.on('error', (error) => {
       this.die(error instanceof Error ? error.message : String(error));
@@ -74,53 +59,30 @@ export class UnpackThread {
   }
 
   get isBusy(): boolean {
-    return this.tasks.length > 0;
+    return this.task !== undefined;
   }
 
-  /** Does one task, or several that fit into the room together. */
-  run(tasks: readonly Task[]): void {
-    this.room = new UnpackRoom(this.room.memory);
-    const requests = tasks.map((task) => this.requestFor(task));
-    this.tasks = tasks;
-    this.requests = requests;
+  run(task: Task): void {
+    this.task = task;
     this.worker.ref();
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
       this.die(`it was not unpacked within ${this.limits.timeout / 1000} s`);
     }, this.limits.timeout);
-    const message: UnpackMessage = { requests, room: this.room.memory };
-    this.worker.postMessage(message, [this.room.memory, ...requests.flatMap(memoryOf)]);
+    this.worker.postMessage(task.request, memoryOf(task.request));
   }
 
-  private requestFor(task: Task): UnpackRequest {
-    if ('request' in task) return task.request;
-    const { packed, job } = task;
-    if (!this.room.fits(packed.length, job.size)) return { kind: 'unpack', packed: own(packed), job };
-    return { kind: 'room', place: this.room.add(packed, job.size), job };
-  }
-
-  private finish({ answers, room }: UnpackReply): void {
-    const { tasks, requests } = this;
-    if (tasks.length === 0) return;
-    this.room = new UnpackRoom(room);
+  private finish(answer: UnpackAnswer): void {
+    const { task } = this;
+    if (task === undefined) return;
     this.rest();
-    for (const [index, task] of tasks.entries()) {
-      const answer = answers[index] ?? { kind: 'failed', message: 'there is no answer' };
-      if (answer.kind === 'failed') task.reject(new RangeError(answer.message));
-      else if ('request' in task) task.resolve(answer);
-      else task.take(this.plainOf(answer, requests[index], task.job.size));
-    }
+    if (answer.kind === 'failed') task.reject(new RangeError(answer.message));
+    else task.resolve(answer);
     this.owner.free();
   }
 
-  private plainOf(answer: UnpackAnswer, request: UnpackRequest | undefined, size: number): Buffer {
-    if (answer.kind === 'plain') return asBuffer(answer.plain);
-    if (request?.kind === 'room') return this.room.view(request.place.out, size);
-    throw new TypeError(`unexpected answer "${answer.kind}"`);
-  }
-
   private rest(): void {
-    this.tasks = [];
+    this.task = undefined;
     this.worker.unref();
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
@@ -137,11 +99,11 @@ export class UnpackThread {
     if (this.isDead) return;
     this.isDead = true;
     clearTimeout(this.timer);
-    const { tasks } = this;
-    this.tasks = [];
+    const { task } = this;
+    this.task = undefined;
     this.worker.terminate().catch(() => {});
     this.owner.ended();
-    for (const task of tasks) task.reject(new RangeError(why));
+    task?.reject(new RangeError(why));
   }
 }
 

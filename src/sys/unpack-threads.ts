@@ -14,8 +14,12 @@ export const unpackThreads: UnpackService = {
     return (pool ?? (await loadPool())).unpack(packed, job);
   },
 
-  async unpackTo(packed, job, take) {
-    await (pool ?? (await loadPool())).unpackTo(packed, job, take);
+  async unpackInto(packed, job, out) {
+    await (pool ?? (await loadPool())).unpackInto(packed, job, out);
+  },
+
+  async openInflateScan() {
+    return (pool ?? (await loadPool())).openInflateScan();
   },
 
   openXzBlock(setup) {

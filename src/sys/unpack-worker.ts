@@ -1,26 +1,16 @@
 /** The program of a thread of the pool (unpack-pool.ts): it has no data of the program and no descriptor. */
 import { parentPort } from 'node:worker_threads';
-import { freeMemory } from '../util/free-memory.ts';
 import { decode } from '../util/unpack-decoders.ts';
 import { XzBlockDecoder } from '../util/xz-block.ts';
 import { asBuffer, own } from './unpack-messages.ts';
-import type { UnpackAnswer, UnpackMessage, UnpackReply, UnpackRequest } from './unpack-messages.ts';
-import { UnpackRoom } from './unpack-room.ts';
+import type { UnpackAnswer, UnpackRequest } from './unpack-messages.ts';
 
 const blocks = new Map<number, XzBlockDecoder>();
 
-function answer(request: UnpackRequest, room: UnpackRoom): UnpackAnswer {
+function answer(request: UnpackRequest): UnpackAnswer {
   switch (request.kind) {
     case 'unpack':
       return { kind: 'plain', plain: own(decode(asBuffer(request.packed), request.job)) };
-    case 'room': {
-      const { place, job } = request;
-      const plain = decode(room.view(place.at, place.length), job);
-      plain.copy(room.view(place.out, job.size));
-      // The next job then gets the same memory.
-      freeMemory(plain);
-      return { kind: 'done' };
-    }
     case 'open':
       blocks.set(request.id, new XzBlockDecoder(request.setup));
       return { kind: 'done' };
@@ -36,18 +26,15 @@ function answer(request: UnpackRequest, room: UnpackRoom): UnpackAnswer {
   }
 }
 
-function answerOrFail(request: UnpackRequest, room: UnpackRoom): UnpackAnswer {
+function answerOrFail(request: UnpackRequest): UnpackAnswer {
   try {
-    return answer(request, room);
+    return answer(request);
   } catch (error) {
     return { kind: 'failed', message: error instanceof Error ? error.message : String(error) };
   }
 }
 
-parentPort?.on('message', ({ requests, room: memory }: UnpackMessage) => {
-  const room = new UnpackRoom(memory);
-  const answers = requests.map((request) => answerOrFail(request, room));
-  const moved = answers.flatMap((reply) => ('plain' in reply ? [reply.plain.buffer] : []));
-  const reply: UnpackReply = { answers, room: memory };
-  parentPort?.postMessage(reply, [memory, ...moved]);
+parentPort?.on('message', (request: UnpackRequest) => {
+  const reply = answerOrFail(request);
+  parentPort?.postMessage(reply, 'plain' in reply ? [reply.plain.buffer] : []);
 });

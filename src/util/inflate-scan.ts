@@ -1,15 +1,18 @@
 /**
- * Goes through a deflate stream (RFC 1951) to learn where it may be entered again: at the start of a block, with the
- * 32 KiB before it. zlib unpacks faster, but does not tell where blocks begin.
- *
- *     feed(bytes) -> for each block: onBlock(bit, plain offset) -> ... -> ended
+ * Contract: InflateScan, in JavaScript: goes through a deflate stream (RFC 1951) to learn where it may be entered again, at the
+ * start of a block, with the 32 KiB before it. Where zlib can be called directly that is faster (src/sys/zip-scan.ts): node:zlib
+ * does not tell where blocks begin.
  *
  * Input comes in pieces; what a piece ends in the middle of is done again with the next one.
  */
 import { crc32 } from 'node:zlib';
+import { turn } from './turn.ts';
+import type { InflateScan, ScanPoint, ScanStep } from './unpack-service.ts';
 
-export const WINDOW = 32 * 1024;
+const WINDOW = 32 * 1024;
 const ROOM = 1024 * 1024;
+/** Input that is gone through in one turn. */
+const PIECE = 64 * 1024;
 /** The header of a block takes at most so many bytes, a symbol with its extra bits less. */
 const HEADER_BYTES = 512;
 const SYMBOL_BYTES = 8;
@@ -38,11 +41,13 @@ function bad(why: string): never {
   throw new RangeError(`deflate: ${why}`);
 }
 
-export class InflateScanner {
+export class InflateScanner implements InflateScan {
   /** CRC-32 and count of all bytes unpacked so far. */
   crc = 0;
   plain = 0;
-  private readonly onBlock: (bit: number, plain: number) => void;
+  private spacing = 0;
+  private last = 0;
+  private points: ScanPoint[] = [];
   private input: Buffer = Buffer.alloc(0);
   /** Bytes before `input`; the position in it; bits taken from the byte at it. */
   private base = 0;
@@ -59,27 +64,23 @@ export class InflateScanner {
   private outAt = 0;
   private summed = 0;
 
-  /** @param onBlock called at the start of each block but the first, when `window` may be asked for */
-  constructor(onBlock: (bit: number, plain: number) => void) {
-    this.onBlock = onBlock;
-  }
-
-  get ended(): boolean {
-    return this.stage === 'end';
-  }
-
-  /** Bytes of the stream, the last one counted whole. Only when ended. */
   get packedLength(): number {
     return Math.ceil(this.bitPosition / 8);
   }
 
-  /** The bytes before the present place, 32 KiB at most, copied. */
-  window(): Buffer {
-    return Buffer.from(this.out.subarray(Math.max(0, this.outAt - WINDOW), this.outAt));
+  async step(input: Buffer, final: boolean, spacing: number): Promise<ScanStep> {
+    this.spacing = spacing;
+    this.points = [];
+    for (let at = 0; this.stage !== 'end' && (at === 0 || at < input.length); at += PIECE) {
+      this.feed(input.subarray(at, at + PIECE), final && at + PIECE >= input.length);
+      await turn();
+    }
+    return { points: this.points, ended: this.stage === 'end' };
   }
 
-  /** @param final no bytes follow these */
-  feed(bytes: Buffer, final: boolean): void {
+  close(): void {}
+
+  private feed(bytes: Buffer, final: boolean): void {
     this.base += this.at;
     this.input = this.at < this.input.length ? Buffer.concat([this.input.subarray(this.at), bytes]) : bytes;
     this.at = 0;
@@ -87,6 +88,14 @@ export class InflateScanner {
     while (this.stage !== 'end' && this.advance());
     this.sum();
     if (final && this.stage !== 'end') bad('the stream ends too early');
+  }
+
+  private notePoint(): void {
+    const plain = this.plain + this.outAt - this.summed;
+    if (plain - this.last < this.spacing || plain === 0) return;
+    this.last = plain;
+    const window = Buffer.from(this.out.subarray(Math.max(0, this.outAt - WINDOW), this.outAt));
+    this.points.push({ bit: this.bitPosition, plain, window });
   }
 
   private get bitPosition(): number {
@@ -109,8 +118,7 @@ export class InflateScanner {
       this.stage = 'end';
       return true;
     }
-    if (this.plain + this.outAt - this.summed > 0)
-      this.onBlock(this.bitPosition, this.plain + this.outAt - this.summed);
+    this.notePoint();
     this.lastBlock = this.take(1) === 1;
     const type = this.take(2);
     if (type === 0) {

@@ -1,7 +1,4 @@
-/**
- * Unpacking takes its time: whoever needs it is handed a service, which may do it on other threads. Node has zlib and zstd
- * on libuv's thread pool as well, but a call of it costs as much as a block of 64 KiB: what is larger may go there.
- */
+/** Unpacking takes its time: whoever needs it is handed a service, which may do it on other threads. */
 import { turn } from './turn.ts';
 
 export type Packing = 'adc' | 'bzip2' | 'deflate' | 'lzfse' | 'xz' | 'xz-block' | 'zlib' | 'zstd';
@@ -21,12 +18,43 @@ export interface UnpackService {
    */
   unpack(packed: Buffer, job: UnpackJob): Promise<Buffer>;
   /**
-   * The same, handed to `take`, for no longer than that call lasts: where many small blocks are unpacked no memory is made
-   * for each. `packed` must stay as it is until then; it is taken over when it is memory of its own.
+   * The same, into `out`, which has room for exactly the size: nobody may look at it, move it or free it before this settles,
+   * and `packed` must stay as it is until then; it is taken over when it is memory of its own.
    */
-  unpackTo(packed: Buffer, job: UnpackJob, take: (plain: Buffer) => void): Promise<void>;
+  unpackInto(packed: Buffer, job: UnpackJob, out: Buffer): Promise<void>;
   /** Unpacks a block of an xz file from its start on, in steps. */
   openXzBlock(setup: XzBlockSetup): XzBlockSteps;
+  /** Goes through a deflate stream (RFC 1951) from its start on, to learn where it may be entered. */
+  openInflateScan(): Promise<InflateScan>;
+}
+
+/** A place of a deflate stream where unpacking may begin, given the 32 KiB before it (fewer near the start). */
+export interface ScanPoint {
+  /** Bits of the stream, bytes of what it unpacks to. */
+  readonly bit: number;
+  readonly plain: number;
+  readonly window: Buffer;
+}
+
+export interface ScanStep {
+  readonly points: readonly ScanPoint[];
+  readonly ended: boolean;
+}
+
+export interface InflateScan {
+  /** CRC-32 and count of all bytes unpacked so far. */
+  readonly crc: number;
+  readonly plain: number;
+  /** Bytes of the stream, the last one counted whole. Only when it ended. */
+  readonly packedLength: number;
+  /**
+   * Goes on with the bytes behind the last ones. One step at a time. Rejects with a RangeError where the stream is damaged.
+   * @param final no bytes follow these
+   * @param spacing points have at least so many bytes between them
+   */
+  step(input: Buffer, final: boolean, spacing: number): Promise<ScanStep>;
+  /** No step may be under way. */
+  close(): void;
 }
 
 export interface XzBlockSetup {
@@ -62,8 +90,8 @@ export const unpackHere: UnpackService = {
     return decode(packed, job);
   },
 
-  async unpackTo(packed, job, take) {
-    take(await unpackHere.unpack(packed, job));
+  async unpackInto(packed, job, out) {
+    (await unpackHere.unpack(packed, job)).copy(out);
   },
 
   openXzBlock(setup) {
@@ -76,5 +104,10 @@ export const unpackHere: UnpackService = {
       },
       close() {},
     };
+  },
+
+  async openInflateScan() {
+    const { InflateScanner } = await import('./inflate-scan.ts');
+    return new InflateScanner();
   },
 };

@@ -8,13 +8,15 @@ import { xzDriver } from '../../drivers/format/compressed/xz-driver.ts';
 import { fileDriver } from '../../drivers/protocol/file.ts';
 import { Graph } from '../../src/block/graph.ts';
 import { UnpackPool } from '../../src/sys/unpack-pool.ts';
+import { zipLibrary } from '../../src/sys/zip-library.ts';
+import { decode } from '../../src/util/unpack-decoders.ts';
 import { unpackHere, UnpackerLost } from '../../src/util/unpack-service.ts';
 import type { UnpackService, XzBlockSetup, XzBlockSteps } from '../../src/util/unpack-service.ts';
 import { buildDmg, Type } from '../format/dmg-images.ts';
 import { holdImage, MIB, rawFile, readAll } from '../format/small-image.ts';
 import { difference } from '../helpers/model-disk.ts';
 import { blockfuse } from '../helpers/program.ts';
-import { Random } from '../helpers/random.ts';
+import { Random, seed } from '../helpers/random.ts';
 import { runBytes } from '../helpers/run-bytes.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun } from '../helpers/tools.ts';
@@ -56,45 +58,88 @@ test('what is damaged fails alone', async (t) => {
   t.regex((await t.throwsAsync(longer)).message, /more than 99999 bytes/);
 });
 
-test('small blocks of one turn go together, and what is damaged among them fails alone', async (t) => {
-  const pool = new UnpackPool({ threads: 2 });
-  const blocks = Array.from({ length: 40 }, (_, index) => soft(10 + index, index === 7 ? MIB : 65_536));
-  const pack = { deflate: deflateRawSync, zlib: deflateSync, zstd: zstdCompressSync } as const;
-  for (const packing of ['deflate', 'zlib', 'zstd'] as const) {
-    const jobs = blocks.map((plain, index) => {
-      const packed = Buffer.from(pack[packing](plain));
-      if (index === 3) packed.fill(0xff, 20);
-      return pool.unpack(packed, { packing, size: plain.length + (index === 5 ? 1 : 0) });
-    });
-    for (const [index, result] of (await Promise.allSettled(jobs)).entries()) {
-      t.is(result.status, index === 3 || index === 5 ? 'rejected' : 'fulfilled', `${packing} ${index}`);
-      const plain = blocks[index];
-      if (result.status === 'fulfilled' && plain !== undefined)
-        t.is(difference(result.value, plain), undefined);
+const PACK = { deflate: deflateRawSync, zlib: deflateSync, zstd: zstdCompressSync } as const;
+
+for (const library of ['of Node', 'none'] as const) {
+  test(`zlib and zstd: many blocks at once, what is damaged fails alone (library: ${library})`, async (t) => {
+    const pool = new UnpackPool({ threads: 2 }, library === 'none' ? library : zipLibrary);
+    const blocks = Array.from({ length: 40 }, (_, index) => soft(10 + index, index === 7 ? MIB : 65_536));
+    for (const packing of ['deflate', 'zlib', 'zstd'] as const) {
+      const jobs = blocks.map((plain, index) => {
+        const packed = Buffer.from(PACK[packing](plain));
+        if (index === 3) packed.fill(0xff, 20);
+        if (index === 11) return pool.unpack(packed.subarray(0, -5), { packing, size: plain.length });
+        return pool.unpack(packed, { packing, size: plain.length + sizeError(index) });
+      });
+      for (const [index, result] of (await Promise.allSettled(jobs)).entries()) {
+        const bad = [3, 5, 6, 11].includes(index);
+        t.is(result.status, bad ? 'rejected' : 'fulfilled', `${packing} ${index}`);
+        if (result.status === 'rejected') t.true(result.reason instanceof RangeError, String(result.reason));
+        else t.is(difference(result.value, blocks[index] ?? Buffer.alloc(0)), undefined);
+      }
     }
+    t.is(pool.size, library === 'none' ? 2 : 0);
+  });
+
+  test(`blocks are unpacked to where they are wanted, and nothing beside it is touched (library: ${library})`, async (t) => {
+    const pool = new UnpackPool({ threads: 2 }, library === 'none' ? library : zipLibrary);
+    const memory = Buffer.alloc(32 * 4096 + 2, 0xaa);
+    const blocks = Array.from({ length: 32 }, (_, index) => soft(80 + index, 4096));
+    const jobs = blocks.map(async (plain, index) => {
+      const packing = index % 2 === 0 ? 'deflate' : 'zstd';
+      // As in an image, where something else follows.
+      const packed = Buffer.concat([PACK[packing](plain), Buffer.alloc(100, index)]);
+      const out = memory.subarray(1 + index * 4096, 1 + (index + 1) * 4096);
+      await pool.unpackInto(packed, { packing, size: 4096 }, out);
+    });
+    await Promise.all(jobs);
+    t.is(difference(memory.subarray(1, -1), Buffer.concat(blocks)), undefined);
+    t.deepEqual([memory[0], memory.at(-1)], [0xaa, 0xaa]);
+  });
+}
+
+/** Blocks 5 and 6 unpack to one byte less and one more than the job says. */
+const sizeError = (index: number): number => (index === 5 ? 1 : index === 6 ? -1 : 0);
+
+test('zlib and zstd called directly say of damaged bytes what node:zlib says', async (t) => {
+  if (zipLibrary === undefined) {
+    t.fail('this Node does not show zlib and Zstandard');
+    return;
   }
-  t.is(pool.size, 2);
+  const random = new Random(seed(21));
+  const verdicts = { good: 0, bad: 0 };
+  for (let round = 0; round < 600; round += 1) {
+    const packing = (['deflate', 'zlib', 'zstd'] as const)[round % 3] ?? 'zlib';
+    const plain = round % 2 === 0 ? random.softBytes(random.between(1, 9000)) : soft(round, 5000);
+    const packed = Buffer.from(PACK[packing](plain));
+    for (let count = random.between(0, 3); count > 0; count -= 1)
+      packed[random.below(packed.length)] = random.below(256);
+    const job = { packing, size: plain.length };
+    const wanted = verdictOf(() => decode(packed, job));
+    const now = Buffer.alloc(plain.length);
+    const here = verdictOf(() => {
+      zipLibrary?.unpackNow(packed, packing, now);
+      return now;
+    });
+    const later = Buffer.alloc(plain.length);
+    const background = await zipLibrary.unpackInBackground(packed, packing, later).then(
+      () => later,
+      () => undefined,
+    );
+    t.deepEqual(here, wanted, `round ${round}, ${packing}`);
+    t.deepEqual(background, wanted, `round ${round}, ${packing}`);
+    verdicts[wanted === undefined ? 'bad' : 'good'] += 1;
+  }
+  t.true(verdicts.good > 100 && verdicts.bad > 100, JSON.stringify(verdicts));
 });
 
-test('a small block that is alone takes no thread, and what is handed over does not outlive the call', async (t) => {
-  const pool = new UnpackPool({ threads: 1 });
-  const plain = soft(60, 65_536);
-  const job = { packing: 'deflate', size: plain.length } as const;
-  t.is(difference(await pool.unpack(deflateRawSync(plain), job), plain), undefined);
-  t.is(pool.size, 0);
-  const takes = Array.from({ length: 20 }, (_, index) => {
-    const content = soft(61 + index, 65_536);
-    return pool.unpackTo(deflateRawSync(content), job, (given) => {
-      t.is(difference(given, content), undefined);
-      if (index === 4) throw new TypeError('not wanted');
-    });
-  });
-  const failed = (await Promise.allSettled(takes)).flatMap(({ status }, index) =>
-    status === 'rejected' ? [index] : [],
-  );
-  t.deepEqual(failed, [4]);
-  t.is(pool.size, 1);
-});
+function verdictOf(unpack: () => Buffer): Buffer | undefined {
+  try {
+    return unpack();
+  } catch {
+    return undefined;
+  }
+}
 
 test('a thread that takes too long is ended, and so is one that has nothing to do', async (t) => {
   if (!canRun(t, 'bzip2')) return;
@@ -132,10 +177,8 @@ test('a slow chunk does not hold up a chunk beside it', async (t) => {
       await gate.promise;
       return bytes;
     },
-    async unpackTo(packed, job, take) {
-      await pool.unpackTo(packed, job, take);
-      await gate.promise;
-    },
+    unpackInto: (packed, job, out) => pool.unpackInto(packed, job, out),
+    openInflateScan: () => pool.openInflateScan(),
     openXzBlock: (setup) => pool.openXzBlock(setup),
   };
   const graph = new Graph({ drivers: [dmgDriver, fileDriver], unpacker: slower });

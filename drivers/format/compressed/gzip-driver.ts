@@ -50,7 +50,10 @@ class GzipUnpacker implements Unpacker {
 
 async function open({ subject, ...context }: OpenContext<object>): Promise<MappingDriver> {
   const file = context.child('file');
-  return new CompressedImage(new GzipUnpacker(file, await indexGzip(file, subject)), subject);
+  return new CompressedImage(
+    new GzipUnpacker(file, await indexGzip(file, subject, context.unpacker)),
+    subject,
+  );
 }
 
 export const gzipDriver = defineDriver({

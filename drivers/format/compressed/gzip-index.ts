@@ -1,13 +1,12 @@
 /** Where a gzip file (RFC 1952) may be entered: found by going through it once, when it is opened. */
 import type { Child } from '../../../src/block/child.ts';
 import { refuseImage } from '../../../src/block/refuse.ts';
-import { InflateScanner } from '../../../src/util/inflate-scan.ts';
-import { turn } from '../../../src/util/turn.ts';
+import type { InflateScan, ScanPoint, UnpackService } from '../../../src/util/unpack-service.ts';
 import { readPacked } from './image.ts';
 import { SegmentList } from './segments.ts';
 
-/** Gone through in one turn. */
-const READ = 64 * 1024;
+const READ = 512 * 1024;
+const HEADER_USUAL = 512;
 const HEADER_MAX = 65536 * 2;
 const FIRST_SPACING = 1024 * 1024;
 const LAST_SPACING = 64 * 1024 * 1024;
@@ -16,21 +15,14 @@ const WINDOWS_MAX = 2048;
 /** What a segment may unpack to: it is unpacked as a whole. */
 const SEGMENT_MAX = 128 * 1024 * 1024;
 
-/** A place in the file, in bits, where unpacking can begin, given the bytes before it. */
-interface Point {
-  readonly bit: number;
-  readonly plain: number;
-  readonly window: Buffer;
-}
-
 export interface GzipIndex {
   readonly segments: SegmentList;
   /** The bytes before each segment. */
   readonly windows: readonly Buffer[];
 }
 
-export async function indexGzip(file: Child, subject: string): Promise<GzipIndex> {
-  const run = new Indexer(file, subject);
+export async function indexGzip(file: Child, subject: string, unpacker: UnpackService): Promise<GzipIndex> {
+  const run = new Indexer(file, subject, unpacker);
   await run.scan();
   return run.finish();
 }
@@ -38,16 +30,19 @@ export async function indexGzip(file: Child, subject: string): Promise<GzipIndex
 class Indexer {
   private readonly file: Child;
   private readonly subject: string;
+  private readonly unpacker: UnpackService;
   private spacing = FIRST_SPACING;
-  private points: Point[] = [];
+  /** In bits of the file and bytes of the disk. */
+  private points: ScanPoint[] = [];
   private windows = 0;
   /** Bits where a member's data ends and the next one's begins: points may be dropped, these may not. */
   private readonly ends: { plain: number; bit: number }[] = [];
   private plain = 0;
 
-  constructor(file: Child, subject: string) {
+  constructor(file: Child, subject: string, unpacker: UnpackService) {
     this.file = file;
     this.subject = subject;
+    this.unpacker = unpacker;
   }
 
   async scan(): Promise<void> {
@@ -89,67 +84,73 @@ class Indexer {
 
   /** Where the deflate stream of the member at `at` begins; undefined for bytes behind the last member. */
   private async memberData(at: number): Promise<number | undefined> {
-    const bytes = await readPacked(this.file, at, HEADER_MAX);
-    const isMember = bytes.length >= 18 && bytes[0] === 0x1f && bytes[1] === 0x8b;
-    if (!isMember && at > 0) return undefined;
-    if (!isMember) refuseImage(this.subject, 'there is no gzip header', 'must begin with 1f 8b');
+    for (const most of [HEADER_USUAL, HEADER_MAX]) {
+      const bytes = await readPacked(this.file, at, most);
+      const isMember = bytes.length >= 18 && bytes[0] === 0x1f && bytes[1] === 0x8b;
+      if (!isMember && at > 0) return undefined;
+      if (!isMember) refuseImage(this.subject, 'there is no gzip header', 'must begin with 1f 8b');
+      const length = this.headerLength(bytes);
+      if (length < bytes.length) return at + length;
+    }
+    return refuseImage(
+      this.subject,
+      `the gzip header at ${at} goes on`,
+      `must end within ${HEADER_MAX} bytes`,
+    );
+  }
+
+  /** At least the length of `bytes` when it does not end within them. */
+  private headerLength(bytes: Buffer): number {
     const flags = bytes[3] ?? 0;
     if (bytes[2] !== 8 || flags >= 0x20) {
-      refuseImage(
-        this.subject,
-        `method is ${bytes[2]}, flags are ${flags}`,
-        'must be 8 and below 32',
-        'ENOTSUP',
-      );
+      const is = `method is ${bytes[2]}, flags are ${flags}`;
+      refuseImage(this.subject, is, 'must be 8 and below 32', 'ENOTSUP');
     }
     let data = 10;
     if ((flags & 4) !== 0) data += 2 + bytes.readUInt16LE(data);
     for (const flag of [8, 16]) if ((flags & flag) !== 0) data = bytes.indexOf(0, data) + 1 || bytes.length;
-    if ((flags & 2) !== 0) data += 2;
-    if (data >= bytes.length)
-      refuseImage(this.subject, `the gzip header at ${at} has over ${bytes.length} bytes`, 'must be shorter');
-    return at + data;
+    return (flags & 2) === 0 ? data : data + 2;
   }
 
   /** Goes through one member; returns where the next one begins. */
   private async scanMember(data: number): Promise<number> {
     const before = this.plain;
     this.addPoint({ bit: data * 8, plain: before, window: Buffer.alloc(0) });
-    const scanner = new InflateScanner((bit, plain) => {
-      const last = this.points.at(-1)?.plain ?? 0;
-      if (before + plain - last < this.spacing) return;
-      this.addPoint({ bit: data * 8 + bit, plain: before + plain, window: scanner.window() });
-    });
+    const scan = await this.unpacker.openInflateScan();
     try {
-      for (let at = data; !scanner.ended; at += READ) {
+      for (let at = data, ended = false; !ended; at += READ) {
         const bytes = await readPacked(this.file, at, READ);
-        scanner.feed(bytes, at + READ >= this.file.size);
-        await turn();
+        const step = await scan.step(bytes, at + READ >= this.file.size, this.spacing);
+        for (const { bit, plain, window } of step.points)
+          this.addPoint({ bit: data * 8 + bit, plain: before + plain, window });
+        ({ ended } = step);
       }
     } catch (error) {
       if (!(error instanceof RangeError)) throw error;
       refuseImage(this.subject, `near byte ${data}: ${error.message}`, 'must be a whole gzip file');
+    } finally {
+      scan.close();
     }
-    return this.endMember(scanner, data + scanner.packedLength);
+    return this.endMember(scan, data + scan.packedLength);
   }
 
-  private async endMember(scanner: InflateScanner, end: number): Promise<number> {
+  private async endMember(scan: InflateScan, end: number): Promise<number> {
     const trailer = await readPacked(this.file, end, 8);
     if (trailer.length < 8)
       refuseImage(this.subject, `the file ends at ${this.file.size}`, `must have 8 more bytes at ${end}`);
     const crc = trailer.readUInt32LE(0);
     const size = trailer.readUInt32LE(4);
-    if (crc !== scanner.crc || size !== scanner.plain % 2 ** 32) {
-      const is = `the member that ends at ${end} has ${scanner.plain} bytes with CRC 0x${scanner.crc.toString(16)}`;
+    if (crc !== scan.crc || size !== scan.plain % 2 ** 32) {
+      const is = `the member that ends at ${end} has ${scan.plain} bytes with CRC 0x${scan.crc.toString(16)}`;
       refuseImage(this.subject, is, `must have ${size} (mod 2^32) with 0x${crc.toString(16)}`, 'EIO');
     }
-    this.plain += scanner.plain;
+    this.plain += scan.plain;
     this.ends.push({ plain: this.plain, bit: end * 8 });
     return end + 8;
   }
 
   /** Keeps a point. When there are too many, every other one goes, and they are wider apart from then on. */
-  private addPoint(point: Point): void {
+  private addPoint(point: ScanPoint): void {
     this.points.push(point);
     if (point.window.length === 0) return;
     this.windows += 1;

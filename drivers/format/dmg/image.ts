@@ -11,7 +11,6 @@ import type { UnpackService } from '../../../src/util/unpack-service.ts';
 import { isPacked } from './chunks.ts';
 import type { BlockTable, Chunk } from './chunks.ts';
 import type { Koly } from './koly.ts';
-import { unpackChunk } from './unpack.ts';
 
 /** Chunks of one request that are worked on at once, and the bytes that they may take. */
 const PARALLEL = 8;
@@ -134,9 +133,8 @@ export class DmgImage implements MappingDriver {
   }
 
   private fetch(chunk: Chunk): Promise<Buffer> {
-    return this.cache.fetch(chunk.start, () =>
-      this.budget.run(chunk.packed + chunk.length, () => this.unpack(chunk)),
-    );
+    const { start, packed, length } = chunk;
+    return this.cache.fetch(start, () => this.budget.run(packed + length, () => this.unpack(chunk)));
   }
 
   private readAhead(index: number): boolean {
@@ -149,13 +147,12 @@ export class DmgImage implements MappingDriver {
 
   /** What a packed chunk holds; rejects with what is wrong with it. */
   async unpack(chunk: Chunk): Promise<Buffer> {
-    const { packed, offset, length, start } = chunk;
-    if (!isPacked(chunk))
-      throw damaged(this.subject, `the chunk at ${start} is ${chunk.kind}`, 'must be packed');
-    const { kind } = chunk;
+    const { packed, offset, length, start, kind } = chunk;
+    if (!isPacked(chunk)) throw damaged(this.subject, `the chunk at ${start} is ${kind}`, 'must be packed');
+    const packing = chunk.kind === 'lzma' ? 'xz' : chunk.kind;
     const bytes = Buffer.allocUnsafe(packed);
     await this.file.read(bytes, offset);
-    return unpackChunk(this.unpacker, kind, bytes, length).catch((error: unknown) => {
+    return this.unpacker.unpack(bytes, { packing, size: length }).catch((error: unknown) => {
       throw damaged(
         this.subject,
         `the ${kind} chunk at ${start}: ${String(error)}`,

@@ -202,20 +202,21 @@ export class CompressedReader {
   }
 
   private async unpack(stored: Buffer, offset: number, takers: readonly Take[]): Promise<void> {
+    const room = this.cache.room();
     try {
-      await this.image.unpacker.unpackTo(stored, this.job, (content) => {
-        for (const take of takers) take(content);
-        if (this.running.get(offset)?.takers === takers) this.cache.set(offset, content);
-        // Whoever comes now finds it in the cache.
-        this.ended(offset, takers);
-      });
+      await this.image.unpacker.unpackInto(stored, this.job, room);
     } catch (error) {
+      this.cache.giveBack(room);
+      this.ended(offset, takers);
       const what = error instanceof Error ? error.message : String(error);
       const text = `Cannot read image "${this.image.subject}": the compressed cluster at ${offset} is damaged: ${what}`;
       throw new BlockError('EIO', text, {}, error);
-    } finally {
-      this.ended(offset, takers);
     }
+    for (const take of takers) take(room);
+    // Whoever comes now finds it in the cache.
+    if (this.running.get(offset)?.takers === takers) this.cache.put(offset, room);
+    else this.cache.giveBack(room);
+    this.ended(offset, takers);
   }
 
   private ended(offset: number, takers: readonly Take[]): void {

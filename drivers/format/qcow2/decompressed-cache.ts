@@ -1,4 +1,5 @@
 import type { CacheCounters } from '../../../src/block/cache-counters.ts';
+import { freeMemory } from '../../../src/util/free-memory.ts';
 
 /**
  * Decompressed clusters by their place in the file; the least recently used go first, and their memory is used again: making
@@ -46,19 +47,27 @@ export class DecompressedCache {
     const dead = this.clusters.get(place);
     if (dead === undefined) return;
     this.clusters.delete(place);
-    this.spare.push(dead);
+    this.giveBack(dead);
   }
 
-  /** Copies the content of a cluster. */
-  set(place: number, content: Buffer): void {
+  /** Memory for a cluster, to be filled: then `put` or `giveBack` has it. */
+  room(): Buffer {
+    return this.spare.pop() ?? Buffer.allocUnsafeSlow(this.clusterSize);
+  }
+
+  giveBack(room: Buffer): void {
+    if (this.spare.length < this.capacity) this.spare.push(room);
+    else freeMemory(room);
+  }
+
+  /** Keeps a cluster in the memory that it was unpacked into. */
+  put(place: number, content: Buffer): void {
     this.misses += 1;
     this.delete(place);
     for (const oldest of this.clusters.keys()) {
       if (this.clusters.size < this.capacity) break;
       this.delete(oldest);
     }
-    const room = this.spare.pop() ?? Buffer.allocUnsafeSlow(this.clusterSize);
-    content.copy(room);
-    this.clusters.set(place, room);
+    this.clusters.set(place, content);
   }
 }

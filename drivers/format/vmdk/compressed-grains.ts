@@ -34,7 +34,7 @@ export interface CompressedParts {
 export class CompressedGrains {
   private readonly parts: CompressedParts;
   private readonly ahead = new Set<Promise<unknown>>();
-  private lastGrain = -2;
+  private lastRead = -2;
   private closed = false;
 
   constructor(parts: CompressedParts) {
@@ -52,8 +52,8 @@ export class CompressedGrains {
     const { grainSize } = this.parts.geometry;
     const first = Math.floor(offset / grainSize);
     const last = Math.floor((offset + bytes.length - 1) / grainSize);
-    const sequential = first === this.lastGrain || first === this.lastGrain + 1;
-    this.lastGrain = last;
+    const sequential = first === this.lastRead || first === this.lastRead + 1;
+    this.lastRead = last;
     if (sequential) this.readAhead(last + 1);
     await readBlocks(bytes, offset, grainSize, (grain) => this.fetch(grain));
   }
@@ -86,10 +86,27 @@ export class CompressedGrains {
   }
 
   private fetch(grain: number): Promise<Buffer> {
-    const { cache, firstKey } = this.parts;
-    return cache.fetch(firstKey + grain, () => this.readGrain(grain));
+    const { cache, firstKey, geometry, length } = this.parts;
+    const { grainSize } = geometry;
+    const key = firstKey + grain;
+    if ((grain + 1) * grainSize > length) return cache.fetch(key, () => this.lastGrain(grain));
+    return cache.fetchInto(key, grainSize, (room) => this.inflateTo(room, grain));
   }
 
+  private async inflateTo(room: Buffer, grain: number): Promise<void> {
+    const stored = await this.readGrain(grain);
+    await this.guarded(grain, inflateGrain(this.parts.unpacker, stored, room));
+  }
+
+  private async lastGrain(grain: number): Promise<Buffer> {
+    const { grainSize } = this.parts.geometry;
+    const block = await this.guarded(grain, inflateLastGrain(await this.readGrain(grain), grainSize));
+    const wanted = this.parts.length - grain * grainSize;
+    if (block.length >= wanted) return block;
+    throw this.damage(grain, undefined, `has ${block.length} bytes when inflated, must have ${wanted}`);
+  }
+
+  /** What is stored of a grain, without its marker. */
   private async readGrain(grain: number): Promise<Buffer> {
     const { file, geometry } = this.parts;
     const { place, stored } = await this.locate(grain);
@@ -100,15 +117,15 @@ export class CompressedGrains {
     );
     const bytes = Buffer.allocUnsafe(guess);
     await file.read(bytes, place);
-    if (!geometry.markers) return this.checked(grain, bytes);
+    if (!geometry.markers) return bytes;
     const size = guess >= MARKER ? bytes.readUInt32LE(8) : 0;
     if (size === 0 || size > most || place + MARKER + size > file.size) {
       throw this.damage(grain, place, `has ${size} bytes of data, must be 1 to ${most} inside the file`);
     }
-    if (MARKER + size <= guess) return this.checked(grain, bytes.subarray(MARKER, MARKER + size));
+    if (MARKER + size <= guess) return bytes.subarray(MARKER, MARKER + size);
     const whole = Buffer.allocUnsafe(size);
     await file.read(whole, place + MARKER);
-    return this.checked(grain, whole);
+    return whole;
   }
 
   /** Where a grain is, and how many bytes lie between it and the next one in the file (0: not known). */
@@ -129,17 +146,10 @@ export class CompressedGrains {
     return { place, stored: next >= FIRST_PLACE ? placeOf(grainPlace, next) - place : 0 };
   }
 
-  private async checked(grain: number, bytes: Buffer): Promise<Buffer> {
-    const { geometry, length, unpacker } = this.parts;
-    const { grainSize } = geometry;
-    const wanted = Math.min(grainSize, length - grain * grainSize);
-    const inflating =
-      wanted === grainSize ? inflateGrain(unpacker, bytes, grainSize) : inflateLastGrain(bytes, grainSize);
-    const block = await inflating.catch((error: unknown) => {
+  private guarded<Result>(grain: number, inflating: Promise<Result>): Promise<Result> {
+    return inflating.catch((error: unknown) => {
       throw this.damage(grain, undefined, `can't be inflated: ${String(error)}`);
     });
-    if (block.length >= wanted) return block;
-    throw this.damage(grain, undefined, `has ${block.length} bytes when inflated, must have ${wanted}`);
   }
 
   private damage(grain: number, place: number | undefined, what: string): Error {

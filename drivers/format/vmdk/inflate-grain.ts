@@ -5,9 +5,13 @@ import type { UnpackService } from '../../../src/util/unpack-service.ts';
 const hasZlibHeader = (bytes: Buffer): boolean =>
   bytes.length >= 2 && ((bytes[0] ?? 0) & 15) === 8 && bytes.readUInt16BE(0) % 31 === 0;
 
-/** Inflates a grain of exactly `size` bytes, on the threads of the service. Takes `stored` over. */
-export function inflateGrain(service: UnpackService, stored: Buffer, size: number): Promise<Buffer> {
-  return service.unpack(stored, { packing: hasZlibHeader(stored) ? 'zlib' : 'deflate', size });
+/** Inflates a grain into `room`, which it must fill, on the threads of the service. `stored` stays as it is until then. */
+export function inflateGrain(service: UnpackService, stored: Buffer, room: Buffer): Promise<void> {
+  return service.unpackInto(
+    stored,
+    { packing: hasZlibHeader(stored) ? 'zlib' : 'deflate', size: room.length },
+    room,
+  );
 }
 
 /** Inflates the last grain of a disk: writers fill it up or don't. */
