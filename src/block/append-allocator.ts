@@ -1,5 +1,7 @@
 import type { Child } from './child.ts';
 import type { Placement } from './extent.ts';
+import { endOfPlaces } from './table-survey.ts';
+import type { Survey } from './table-survey.ts';
 import { alignUp } from '../util/sizes.ts';
 
 /** The file grows by at least this much at a time; what stays unused is cut off at close. */
@@ -12,11 +14,13 @@ const GROWTH = 16 * 1024 * 1024;
  *                                             next ^                    file.size ^
  *
  * Nothing is given out beyond the end of the file: a place is whole from the start, and growing never meets a write
- * past the end.
+ * past the end. Before the file grows for the first time the tables are looked through: nothing that they name may lie there.
  */
 export class AppendAllocator {
   readonly unit: number;
   private readonly file: Child;
+  private readonly base: number;
+  private survey: Survey | undefined;
   private next: number;
   private readonly holes: { offset: number; length: number }[] = [];
   private wanted = 0;
@@ -24,8 +28,11 @@ export class AppendAllocator {
   private grown = false;
 
   /** @param base offset in the file that places are whole units away from */
-  constructor(file: Child, base: number, unit: number) {
+  constructor(survey: Survey, base: number, unit: number) {
+    const { file } = survey;
     this.file = file;
+    this.base = base;
+    this.survey = survey;
     this.unit = unit;
     this.next = base + alignUp(Math.max(0, file.size - base), unit);
   }
@@ -78,8 +85,13 @@ export class AppendAllocator {
   }
 
   private async grow(): Promise<void> {
-    const { wanted } = this;
+    const { wanted, survey, base, unit } = this;
     this.wanted = 0;
+    if (survey !== undefined) {
+      const end = await endOfPlaces(survey);
+      this.next = Math.max(this.next, base + alignUp(Math.max(0, end - base), unit));
+      this.survey = undefined;
+    }
     const end = this.next + wanted;
     if (end <= this.file.size) return;
     this.grown = true;

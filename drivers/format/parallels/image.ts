@@ -10,6 +10,7 @@ import type { CommonOptions } from '../../../src/block/schema.ts';
 import type { TableSlice } from '../../../src/block/table-cache.ts';
 import { Bat } from './bat.ts';
 import type { Geometry, Header } from './header.ts';
+import { surveyBat } from './check.ts';
 import { HEADER_LENGTH, MAGIC_V2, SECTOR } from './header.ts';
 import { InUseMark } from './in-use.ts';
 import { clustersBelow, copyCluster, cylindersFor, planGrowth, writeHeader } from './resize.ts';
@@ -219,9 +220,9 @@ export class ParallelsImage implements MappingDriver {
   }
 
   private setWritable(writable: boolean): void {
-    const { file, geometry } = this.parts;
+    const { file, geometry, subject } = this.parts;
     this.allocator = writable
-      ? new AppendAllocator(file, geometry.dataOffset, geometry.clusterSize)
+      ? new AppendAllocator(surveyBat(file, geometry, subject), geometry.dataOffset, geometry.clusterSize)
       : undefined;
   }
 

@@ -13,6 +13,8 @@ import { damaged } from '../../../src/block/refuse.ts';
 import type { TableSlice } from '../../../src/block/table-cache.ts';
 import type { CommonOptions } from '../../../src/block/schema.ts';
 import { TwoLevelTables } from '../../../src/block/two-level-tables.ts';
+import { eachOfTwoLevels } from '../../../src/block/table-survey.ts';
+import type { Survey } from '../../../src/block/table-survey.ts';
 import { readU64BE, showU64, writeU64BE } from '../../../src/util/bytes.ts';
 import type { Encryption } from './encryption.ts';
 import type { Geometry } from './header.ts';
@@ -155,7 +157,7 @@ export class QcowImage implements MappingDriver {
     await this.finishWriting();
     await this.zeroTail();
     if (grown.l1Entries > geometry.l1Entries)
-      grown.l1Offset = await writeLongerL1(file, geometry, grown.l1Entries);
+      grown.l1Offset = await writeLongerL1(surveyOf(this.parts), geometry, grown.l1Entries);
     await file.flush();
     // When the header fails nobody knows which table counts: until it has been written nothing may be.
     this.setWritable(false);
@@ -228,8 +230,7 @@ export class QcowImage implements MappingDriver {
   }
 
   private setWritable(writable: boolean): void {
-    const { file } = this.parts;
-    this.allocator = writable ? new AppendAllocator(file, 0, this.clusterSize) : undefined;
+    this.allocator = writable ? new AppendAllocator(surveyOf(this.parts), 0, this.clusterSize) : undefined;
     this.tables.allocator = this.allocator;
   }
 
@@ -314,6 +315,17 @@ export class QcowImage implements MappingDriver {
     const is = `compressed cluster ${cluster} at ${offset} unpacks to ${plain.length} bytes`;
     throw damaged(subject, is, `must be ${this.clusterSize}`);
   }
+}
+
+function surveyOf({ file, subject, geometry }: QcowParts): Survey {
+  const { clusterSize: cluster, clusterBits, l2Entries } = geometry;
+  const high = 2 ** (31 - clusterBits);
+  const place = (bytes: Buffer, at: number, isTable: boolean): number =>
+    isTable || bytes.readUInt32BE(at) < COMPRESSED_BIT
+      ? readU64BE(bytes, at)
+      : (bytes.readUInt32BE(at) % high) * 2 ** 32 + bytes.readUInt32BE(at + 4);
+  const lengths = { table: l2Entries * 8, cluster };
+  return { file, subject, each: (visit) => eachOfTwoLevels({ file, ...geometry }, place, lengths, visit) };
 }
 
 function tablesOf({ file, subject, geometry }: QcowParts): TwoLevelTables {

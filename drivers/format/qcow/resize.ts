@@ -1,5 +1,7 @@
 import type { Child } from '../../../src/block/child.ts';
 import { BlockError } from '../../../src/block/errors.ts';
+import { endOfPlaces } from '../../../src/block/table-survey.ts';
+import type { Survey } from '../../../src/block/table-survey.ts';
 import { writeU64BE } from '../../../src/util/bytes.ts';
 import { alignUp } from '../../../src/util/sizes.ts';
 import { HEADER_LENGTH, l1EntriesFor } from './header.ts';
@@ -26,9 +28,10 @@ export function planGrowth(geometry: Geometry, size: number, subject: string): G
   return { ...geometry, size, l1Entries };
 }
 
-/** Behind everything that the file has; the offset. */
-export async function writeLongerL1(file: Child, geometry: Geometry, entries: number): Promise<number> {
-  const at = alignUp(file.size, geometry.clusterSize);
+/** Behind everything that the file has, and its tables name; the offset. */
+export async function writeLongerL1(survey: Survey, geometry: Geometry, entries: number): Promise<number> {
+  const { file } = survey;
+  const at = alignUp(Math.max(file.size, await endOfPlaces(survey)), geometry.clusterSize);
   await file.resize(at + alignUp(entries * 8, geometry.clusterSize));
   for (let done = 0; done < geometry.l1Entries * 8; done += PIECE) {
     const bytes = Buffer.alloc(Math.min(PIECE, geometry.l1Entries * 8 - done));

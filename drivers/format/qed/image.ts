@@ -10,6 +10,8 @@ import { damaged } from '../../../src/block/refuse.ts';
 import type { TableSlice } from '../../../src/block/table-cache.ts';
 import type { CommonOptions } from '../../../src/block/schema.ts';
 import { TwoLevelTables } from '../../../src/block/two-level-tables.ts';
+import { eachOfTwoLevels } from '../../../src/block/table-survey.ts';
+import type { Survey } from '../../../src/block/table-survey.ts';
 import { readU64LE, showU64, writeU64LE } from '../../../src/util/bytes.ts';
 import type { Header } from './header.ts';
 import { IMAGE_SIZE_OFFSET, maxImageSize, sizeError, tableEntries } from './header.ts';
@@ -204,7 +206,7 @@ export class QedImage implements MappingDriver {
   }
 
   private setWritable(writable: boolean): void {
-    this.allocator = writable ? new AppendAllocator(this.parts.file, 0, this.clusterSize) : undefined;
+    this.allocator = writable ? new AppendAllocator(surveyOf(this.parts), 0, this.clusterSize) : undefined;
     this.tables.allocator = this.allocator;
   }
 
@@ -249,6 +251,17 @@ export class QedImage implements MappingDriver {
     const wanted = `must be a multiple of ${this.clusterSize} from ${first} to ${file.size}`;
     throw damaged(subject, `L2 entry of cluster ${cluster} is ${showU64(bytes, at, true)}`, wanted);
   }
+}
+
+function surveyOf({ file, header, subject }: QedParts): Survey {
+  const { cluster_size: cluster, l1_table_offset: l1Offset } = header;
+  const table = header.table_size * cluster;
+  const shape = { file, l1Offset, l1Entries: table / 8, l2Entries: table / 8 };
+  const place = (bytes: Buffer, at: number): number => {
+    const offset = readU64LE(bytes, at);
+    return offset === ZERO_CLUSTER ? 0 : offset;
+  };
+  return { file, subject, each: (visit) => eachOfTwoLevels(shape, place, { table, cluster }, visit) };
 }
 
 /** Entries from `at` on that go on as the first one began, `step` bytes further each. */

@@ -6,6 +6,7 @@
  * Tables and directories are flushed before the header, one sector, says that they are used.
  */
 import type { Child } from '../../../src/block/child.ts';
+import { endOfPlaces } from '../../../src/block/table-survey.ts';
 import { alignUp } from '../../../src/util/sizes.ts';
 import { encodeEntries } from './entries.ts';
 import type { SparseGeometry } from './geometry.ts';
@@ -15,6 +16,7 @@ import { encode, SECTOR } from './layout.ts';
 import { readHead } from './read-header.ts';
 import { SPARSE_HEADER } from './sparse-header.ts';
 import { noRoom } from './write-gate.ts';
+import { surveyGrains } from './survey.ts';
 
 const PER_SECTOR = SECTOR / 4;
 
@@ -36,7 +38,7 @@ export async function growSparse(extent: Growing, capacity: number): Promise<voi
   const moves = directoryBytes > alignUp(old * 4, SECTOR);
   const step = (moves ? directoryBytes : 0) + (entries - old) * tableSize;
   const copies = tables.redundant === undefined ? [tables.directory] : [tables.redundant, tables.directory];
-  const start = alignUp(file.size, grainSize);
+  const start = alignUp(Math.max(file.size, await endOfPlaces(surveyGrains(extent))), grainSize);
   const end = start + copies.length * step;
   if (end / SECTOR > MAX_ENTRY) throw noRoom(filename);
   if (step > 0) await file.resize(end);

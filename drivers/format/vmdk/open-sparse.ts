@@ -15,6 +15,7 @@ import { GrainWriter } from './grain-writer.ts';
 import { decode } from './layout.ts';
 import { readGeometry, readHead } from './read-header.ts';
 import type { SharedState } from './shared.ts';
+import { surveyGrains } from './survey.ts';
 import { SparseExtent } from './sparse-extent.ts';
 import { SPARSE_HEADER } from './sparse-header.ts';
 import { WriteBack } from './write-back.ts';
@@ -112,7 +113,10 @@ async function openWriter(
   const field = isCowd ? COWD_HEADER.uncleanShutdown : SPARSE_HEADER.uncleanShutdown;
   const mark = new DirtyMark(file, field, decode({ field }, head).field !== 0);
   const endMark = isCowd ? new EndMark(file, decode(COWD_HEADER, head).freeSector) : undefined;
-  const space = new GrainSpace(file, new AppendAllocator(file, 0, geometry.grainSize));
+  const space = new GrainSpace(
+    file,
+    new AppendAllocator(surveyGrains({ file, filename, geometry, tables }), 0, geometry.grainSize),
+  );
   if (mark.found) shared.warn(`extent "${filename}" was not closed after it was last written: check it`);
   const common = { file, filename, geometry, tables, cache, space };
   const writeBack = new WriteBack({ ...common, endMark, all: shared.writeBackAll });
