@@ -62,6 +62,11 @@ for (const [title, lines, wanted] of [
   ['a name without quotes', ['RW 8 FLAT a.bin 0'], /must be in quotes/],
   ['an empty name', ['RW 8 FLAT "" 0'], /file name in quotes/],
   ['nothing but the access', ['RW '], /no extents/],
+  [
+    'an unknown access',
+    ['RX 8 FLAT "a.bin" 0', 'RW 8 FLAT "a.bin" 0'],
+    /access must be RW, RDONLY or NOACCESS/,
+  ],
   ['no extents', [], /the descriptor has no extents, must have one or more/],
   ['a line of half a megabyte', [`RW 8 FLAT${' '.repeat(500_000)}x`], /\.\.\.", /],
   [
@@ -124,7 +129,7 @@ test('vmdk: descriptors are parsed whatever their line ends, case and encoding',
       '\n# comment\r\n# Disk DescriptorFile\r\nversion=1\r\nencoding="windows-1252"\r\ncid=0a\r\nPARENTCID=ffffffff\r\n',
     ),
     Buffer.from(
-      'createtype = "custom" \r\nRW   8\tFLAT "gr\xfc\xdfe.bin" 3 partitionUUID x\r\nRW 9 ZERO\r\nRW 1 FLAT "',
+      'createtype = "custom" \r\nrw   8\tFlat "gr\xfc\xdfe.bin" 3 partitionUUID x\r\nRW 9 ZERO\r\nRW 1 FLAT "',
       'latin1',
     ),
     Buffer.from('b.bin"\r\n\0\0\0RW 5 ZERO\n'),
@@ -140,6 +145,9 @@ test('vmdk: descriptors are parsed whatever their line ends, case and encoding',
       ['b.bin', 1, 0],
     ],
   );
+  const marked = Buffer.concat([Buffer.from('\ufeff# Disk DescriptorFile\nCID=7\n')]);
+  t.true(isDescriptor(marked));
+  t.is(parseDescriptor(marked, 'x').cid, 7);
   t.false(isDescriptor(Buffer.from('version=1\nname=x\n')));
   t.false(isDescriptor(Buffer.from('#!/bin/sh\n# nothing\necho\n')));
 });
@@ -229,7 +237,8 @@ test('vmdk: a grain in the tables of the file, or behind its end, is refused whe
     });
     await t.throwsAsync(child.write(piece, offset), { code: 'EIO', message: /grain \d is at byte/ });
   }
-  await child.write(Buffer.alloc(512, 1), 131_072);
+  // A new grain could come to lie where the second entry says.
+  await t.throwsAsync(child.write(piece, 131_072), { code: 'EIO', message: /ends at 65536: it was cut off/ });
   await release(graph, child);
 });
 
@@ -253,6 +262,10 @@ test('vmdk: check finds what is wrong with the tables, and makes the redundant o
   const redundant = bytes.readUInt32LE(Number(bytes.readBigUInt64LE(48)) * 512) * 512;
   bytes.writeUInt32LE(7, redundant + 4);
   await rawFile(folder, 'a.vmdk', bytes);
+  const reading = await hold(graph, { ...forWriting(path), 'read-only': true });
+  const seen = await vmdkDriver.check?.(reading.node.impl, { repair: 'all' });
+  t.is(seen?.corruptions, 1, 'an image that is only read, too');
+  await release(graph, reading);
   t.regex(
     (await check('none'))?.messages.join() ?? '',
     /redundant grain table 0 of ".*a.vmdk" is not the same/,
@@ -265,6 +278,11 @@ test('vmdk: check finds what is wrong with the tables, and makes the redundant o
   bytes.writeUInt32LE(0xffffff, table + 12);
   await rawFile(folder, 'a.vmdk', bytes);
   const messages = (await check('none'))?.messages.join('; ') ?? '';
+  await rawFile(folder, 'cut.vmdk', bytes.subarray(0, bytes.length - 4096));
+  const cut = await hold(graph, { ...forWriting(join(folder, 'cut.vmdk')), 'read-only': true });
+  const short = await vmdkDriver.check?.(cut.node.impl, { repair: 'none' });
+  t.regex(short?.messages.join() ?? '', /grain 624 of .* is cut off: it has 61440 of 65536 bytes/);
+  await release(graph, cut);
   for (const wanted of [
     /two grains .* share byte/,
     /grain 2 .* is at byte 4608, must be from/,

@@ -157,6 +157,25 @@ test('vpc: the copy is used when the footer is damaged, and a write repairs it',
   }
 });
 
+test('vpc: a fixed disk with a footer of 511 bytes is known by it', async (t) => {
+  const path = join(await tempDir(t), 'a.vhd');
+  const graph = graphOf(t);
+  await createImage(graph, vpcDriver, path, { size: MIB, options: { subformat: 'fixed' } });
+  const bytes = await readFile(path);
+  for (const [end, score] of [
+    [bytes.length, 95],
+    [bytes.length - 1, 95],
+    [bytes.length - 2, 0],
+  ] as const) {
+    const tail = bytes.subarray(end - 4096, end);
+    t.is(vpcDriver.probe?.(bytes.subarray(0, 4096), path, tail, end), score);
+  }
+  await writeFile(path, bytes.subarray(0, -1));
+  const child = await holdImage(graph, path);
+  t.is(child.size, MIB);
+  await release(graph, child);
+});
+
 test('vpc: at every moment of growing the file ends with a good footer', async (t) => {
   const path = join(await tempDir(t), 'a.vhd');
   const graph = graphOf(t);

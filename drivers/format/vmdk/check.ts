@@ -1,7 +1,7 @@
 import type { CheckOptions, CheckResult, OpenDriver } from '../../../src/block/driver.ts';
 import { encodeEntries } from './entries.ts';
 import { FIRST_PLACE } from './geometry.ts';
-import { placeOf } from './grain-tables.ts';
+import { placeOf, readDirectory } from './grain-tables.ts';
 import { VmdkImage } from './image.ts';
 import { readAt } from './read-header.ts';
 import { SparseExtent } from './sparse-extent.ts';
@@ -51,6 +51,7 @@ class ExtentCheck {
   private places = new Uint32Array(4096);
   private count = 0;
   private last = 0;
+  private redundant: Uint32Array | undefined = undefined;
 
   constructor(extent: SparseExtent, options: CheckOptions, result: Findings) {
     this.extent = extent;
@@ -59,8 +60,11 @@ class ExtentCheck {
   }
 
   async run(): Promise<void> {
-    const { tables, geometry } = this.extent.parts;
+    const { tables, geometry, file } = this.extent.parts;
     const { length } = this.extent;
+    const { redundantOffset } = geometry;
+    if (redundantOffset !== undefined)
+      this.redundant = tables.redundant ?? (await readDirectory(file, geometry, redundantOffset));
     this.result.totalClusters += Math.ceil(length / geometry.grainSize);
     const used = Math.ceil(length / (geometry.grainSize * geometry.tableEntries));
     for (let index = 0; index < used; index += 1) {
@@ -88,12 +92,17 @@ class ExtentCheck {
   private checkGrain(grain: number, entry: number): void {
     const { geometry, file, description } = this.extent.parts;
     const place = placeOf(geometry.grainPlace, entry);
-    if (grain * geometry.grainSize >= this.extent.length) return;
+    const used = Math.min(geometry.grainSize, this.extent.length - grain * geometry.grainSize);
+    if (used <= 0) return;
     if (entry < FIRST_PLACE || place < geometry.reserved || place >= file.size) {
       const wanted = `must be from byte ${geometry.reserved} to ${file.size}`;
       this.corrupt(`grain ${grain} of "${description.filename}" is at byte ${place}, ${wanted}`);
       return;
     }
+    if (!geometry.compressed && place + used > file.size)
+      this.corrupt(
+        `grain ${grain} of "${description.filename}" is cut off: it has ${file.size - place} of ${used} bytes`,
+      );
     this.result.allocatedClusters += 1;
     if (geometry.compressed) this.result.compressedClusters += 1;
     else if (this.last > 0 && place !== this.last + geometry.grainSize) this.result.fragmentedClusters += 1;
@@ -102,16 +111,15 @@ class ExtentCheck {
     if (this.count < MAX_COMPARED) this.remember(entry);
   }
 
-  /** The redundant table of an extent that is open for writing. */
   private async checkTwin(table: GrainTable): Promise<void> {
     const { tables, file, description } = this.extent.parts;
+    const { redundant } = this;
     const { writer } = this.extent;
-    const { redundant } = tables;
-    if (redundant === undefined || writer === undefined || table.dirty) return;
+    if (redundant === undefined || table.dirty) return;
     const stored = await readAt(file, tables.tablePlace(redundant, table.index), table.entries.length * 4);
     if (stored.equals(encodeEntries(table.entries, stored.length))) return;
     const twin = `redundant grain table ${table.index} of "${description.filename}"`;
-    if (this.options.repair !== 'all') {
+    if (this.options.repair !== 'all' || writer === undefined) {
       this.corrupt(`the ${twin} is not the same as the first`);
       return;
     }

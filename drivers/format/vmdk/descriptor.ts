@@ -32,7 +32,7 @@ export interface DigitSpan {
 
 /** Whether a file begins as a descriptor does: comments, among them the signature, or entries that only it has. */
 export function isDescriptor(head: Buffer): boolean {
-  const text = head.toString('latin1', 0, 4096);
+  const text = textOf(head.subarray(0, 4096));
   if (!/^[\s#a-z]/i.test(text)) return false;
   for (const line of text.split('\n', 64)) {
     const content = line.trim();
@@ -91,10 +91,10 @@ export function findDigits(bytes: Buffer, key: string): DigitSpan | undefined {
   return undefined;
 }
 
-/** What stands before the padding. */
+/** What stands before the padding. Editors may have put a byte order mark in front: it is shown as spaces. */
 export function textOf(bytes: Buffer): string {
   const nul = bytes.indexOf(0);
-  return bytes.toString('latin1', 0, nul < 0 ? bytes.length : nul);
+  return bytes.toString('latin1', 0, nul < 0 ? bytes.length : nul).replace(/^\xef\xbb\xbf/, '   ');
 }
 
 function decoderFor(text: string): (latin1: string) => string {

@@ -34,13 +34,16 @@ interface LinePlace {
   readonly decode: (latin1: string) => string;
 }
 
-export const isExtentLine = (line: string): boolean => /^(?:RW|RDONLY|NOACCESS)[ \t]/.test(line);
+/** A word and a number: whatever the word, the line must not be passed over, or what follows it would move on the disk. */
+export const isExtentLine = (line: string): boolean =>
+  /^(?:(?:RW|RDONLY|NOACCESS)[ \t]|\w+[ \t]+[-+]?\d)/i.test(line);
 
 export function extentLine(line: string, place: LinePlace): ExtentLine {
   const refuse = (wanted: string): never =>
     refuseImage(place.subject, `line ${place.number} of the descriptor is "${shown(line)}"`, wanted);
   const [head, name, tail] = cutName(line);
-  const [access = '', count = '', type = '', ...rest] = head.trim().split(/[ \t]+/, 5);
+  const [word = '', count = '', kind = '', ...rest] = head.trim().split(/[ \t]+/, 5);
+  const [access, type] = [word.toUpperCase(), kind.toUpperCase()];
   if (access !== 'RW' && access !== 'RDONLY' && access !== 'NOACCESS') {
     return refuse('the access must be RW, RDONLY or NOACCESS');
   }

@@ -102,7 +102,8 @@ async function readHeader(context: OpenContext<unknown>, footer: Footer): Promis
 function probe(head: Buffer, _filename: string, tail: Buffer): number {
   if (head.length >= FOOTER_LENGTH && head.toString('latin1', 0, 8) === COOKIE) return 100;
   if (tail.length < FOOTER_LENGTH) return 0;
-  return isFooter(tail.subarray(tail.length - FOOTER_LENGTH)) ? 95 : 0;
+  const short = Buffer.concat([tail.subarray(1 - FOOTER_LENGTH), Buffer.alloc(1)]);
+  return isFooter(tail.subarray(-FOOTER_LENGTH)) || isFooter(short) ? 95 : 0;
 }
 
 export const vpcDriver = defineDriver({
