@@ -35,6 +35,13 @@ export class Faults {
     return fault !== undefined && kinds.includes(fault.kind) && this.seen + 1 >= fault.number;
   }
 
+  /** What has failed once and for all does not let itself be cut either: undoing a change fails as well. */
+  get refusal(): BlockError | undefined {
+    const { fault, fired } = this;
+    if (fault?.lasting !== true || fired === 0) return undefined;
+    return new BlockError(fault.code, `Cannot cut: the disk is broken since ${fault.kind} ${fault.number}`);
+  }
+
   /** The error of this request, if it is its turn. */
   next(kinds: readonly Fault['kind'][]): BlockError | undefined {
     const { fault } = this;
@@ -110,7 +117,7 @@ export class FaultyDisk implements RequestDriver {
   }
 
   resize(size: number): Promise<void> {
-    const refusal = size > this.size ? this.faults.next(['write', 'allocation']) : undefined;
+    const refusal = size > this.size ? this.faults.next(['write', 'allocation']) : this.faults.refusal;
     if (refusal !== undefined) return Promise.reject(refusal);
     if (size < this.size) this.bytes.fill(0, size, this.size);
     this.size = size;
