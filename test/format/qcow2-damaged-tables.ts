@@ -27,6 +27,14 @@ export const L1_ENTRIES: DamageKind[] = [
     lost: ALL,
   },
   {
+    name: 'an L1 table that the file ends in',
+    base: SMALL,
+    damage: (edit) => edit.cutL1(512),
+    says: /the L1 table is at \d+, 2048 bytes long, but the file ends at \d+/,
+    countsDiffer: true,
+    lost: [2 * 1024 * 1024, ALL[1]],
+  },
+  {
     name: 'an L1 entry with reserved bits',
     base: PLAIN,
     damage: (edit) => edit.or(edit.l1, 0x4000000000000002n),

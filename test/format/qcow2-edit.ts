@@ -10,7 +10,7 @@ const OFFSET = 0xfffffffffffe00n;
 const BITMAPS = Buffer.from('23852875', 'hex');
 
 export class Edit {
-  readonly bytes: Buffer;
+  bytes: Buffer;
 
   constructor(bytes: Buffer) {
     this.bytes = bytes;
@@ -50,6 +50,14 @@ export class Edit {
   /** Where the L2 entry of a cluster of the first table is. */
   entry(cluster: number, size = 8): number {
     return this.l2() + cluster * size;
+  }
+
+  /** Moves the L1 table to the end of the file, which has the first bytes of it only. */
+  cutL1(length: number): void {
+    const end = Math.ceil(this.bytes.length / length) * length;
+    const kept = this.bytes.subarray(this.l1, this.l1 + length);
+    this.bytes = Buffer.concat([this.bytes, Buffer.alloc(end - this.bytes.length), kept]);
+    this.set64(40, BigInt(end));
   }
 
   get refcountTable(): number {

@@ -50,10 +50,12 @@ function isElsewhere(references: References, cluster: number): boolean {
 class L2Flags {
   private readonly check_: CopiedCheck;
   private readonly bytes: Buffer;
+  private readonly view: DataView;
 
   constructor(check: CopiedCheck) {
     this.check_ = check;
     this.bytes = Buffer.alloc(check.references.image.geometry.clusterSize);
+    this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, this.bytes.length);
   }
 
   async check(table: number): Promise<void> {
@@ -64,8 +66,8 @@ class L2Flags {
     await image.file.read(this.bytes, table);
     let changed = false;
     for (let at = 0; at < this.bytes.length; at += entrySize) {
-      const high = this.bytes.readUInt32BE(at);
-      const low = this.bytes.readUInt32BE(at + 4);
+      const high = this.view.getUint32(at);
+      const low = this.view.getUint32(at + 4);
       if ((high | low) === 0 || !this.isWrong(high, low)) continue;
       this.check_.wrong(message(`entry ${at / entrySize} of the L2 table at ${table}`, high));
       if (repairs) this.bytes.writeUInt32BE(toggled(high), at);

@@ -1,7 +1,8 @@
 import { BlockError } from '../../../../src/block/errors.ts';
 
 /** Clusters that are counted together. */
-const CHUNK = 16384;
+const CHUNK_BITS = 14;
+const CHUNK = 2 ** CHUNK_BITS;
 const PACKED_MAX = 3;
 const BYTE_MAX = 255;
 const COUNT_MAX = 2 ** 32 - 1;
@@ -42,6 +43,36 @@ export class ClusterCounts {
       chunk = this.widen(index, chunk, new Uint32Array(CHUNK));
     write(chunk, at, Math.min(count, COUNT_MAX));
     if (cluster >= this.end) this.end = cluster + 1;
+  }
+
+  /**
+   * The usual case, in few steps: makes the number larger by `more` where it stays up to `most` and needs no more room. False,
+   * with nothing done, where not. Clusters up to 2^31 only.
+   */
+  tryAdd(cluster: number, more: number, most: number): boolean {
+    const index = cluster >>> CHUNK_BITS;
+    const chunk = this.find(index) ?? this.insert(index, new Uint8Array(CHUNK / 4));
+    if (chunk.length === CHUNK) return false;
+    const at = (cluster >>> 2) & (CHUNK / 4 - 1);
+    const shift = (cluster & 3) * 2;
+    const byte = chunk[at] ?? 0;
+    const count = ((byte >>> shift) & PACKED_MAX) + more;
+    if (count > PACKED_MAX || count > most) return false;
+    chunk[at] = byte + (more << shift);
+    if (cluster >= this.end) this.end = cluster + 1;
+    return true;
+  }
+
+  /** The numbers of the clusters from `first` on, as many as `out` takes. */
+  copy(first: number, out: Float64Array): void {
+    for (let done = 0; done < out.length;) {
+      const from = (first + done) % CHUNK;
+      const length = Math.min(out.length - done, CHUNK - from);
+      const chunk = this.find(Math.floor((first + done) / CHUNK));
+      if (chunk === undefined) out.fill(0, done, done + length);
+      else for (let at = 0; at < length; at += 1) out[done + at] = read(chunk, from + at);
+      done += length;
+    }
   }
 
   /** Whether any of [first, first + count) is not 0. */

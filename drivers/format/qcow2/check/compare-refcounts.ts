@@ -42,6 +42,8 @@ export async function compareRefcounts(
   const { blockEntries, clusterSize } = image.geometry;
   const comparison = new Comparison(references);
   const end = Math.max(references.fileClusters, counts.end);
+  const actuals = new Float64Array(Math.min(blockEntries, end));
+  const wanteds = new Float64Array(Math.min(blockEntries, end));
   let highest = 0;
   for (let index = 0; index * blockEntries < end; index += 1) {
     const first = index * blockEntries;
@@ -54,11 +56,15 @@ export async function compareRefcounts(
       for (let entry = 0; entry < entries; entry += 1) comparison.note(first + entry, undefined);
       continue;
     }
-    if (state === 'present') await stored.loadBlock(index);
+    if (state === 'present') {
+      await stored.loadBlock(index);
+      stored.copy(actuals.subarray(0, entries));
+    } else actuals.fill(0);
+    counts.copy(first, wanteds.subarray(0, entries));
     for (let entry = 0; entry < entries; entry += 1) {
+      const actual = actuals[entry] ?? 0;
+      const wanted = wanteds[entry] ?? 0;
       const cluster = first + entry;
-      const actual = state === 'present' ? stored.get(entry) : 0;
-      const wanted = counts.get(cluster);
       if (actual !== 0 || wanted !== 0) highest = cluster;
       if (actual === wanted) continue;
       if (state === 'absent') comparison.isUncovered = true;

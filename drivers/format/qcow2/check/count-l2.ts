@@ -15,6 +15,8 @@ import type { TableFix } from './table-fix.ts';
 export const STANDARD_RESERVED_HIGH = 0x3f000000;
 export const STANDARD_RESERVED_LOW = 0x1fe;
 const WORD = 2 ** 32;
+/** Bits that an entry for nothing but data has not; those of the low word depend on the cluster size. */
+const UNUSUAL_HIGH = 0x7f000000;
 
 /** A table that is looked at once, however often it is named. */
 export interface L2Visit {
@@ -31,8 +33,10 @@ export interface L2Visit {
 export class L2Counter {
   private readonly references: References;
   private readonly bytes: Buffer;
+  private readonly view: DataView;
   private readonly place = new CompressedPlace();
   private readonly canBeZero: boolean;
+  private readonly clusterBits: number;
   private visit: L2Visit = { table: 0, times: 0, guest: 0, active: false };
   private nextContiguous = 0;
   private index = 0;
@@ -50,7 +54,9 @@ export class L2Counter {
     this.references = references;
     const { clusterSize, version } = references.image.geometry;
     this.bytes = Buffer.alloc(clusterSize);
+    this.view = new DataView(this.bytes.buffer, this.bytes.byteOffset, clusterSize);
     this.canBeZero = version >= 3;
+    this.clusterBits = Math.log2(clusterSize);
   }
 
   async count(visit: L2Visit): Promise<void> {
@@ -61,17 +67,40 @@ export class L2Counter {
     await image.file.read(this.bytes, visit.table);
     for (let index = 0; index < tableEntries; index += 1) {
       const at = index * entrySize;
-      this.high = this.bytes.readUInt32BE(at);
-      this.low = this.bytes.readUInt32BE(at + 4);
+      const high = this.view.getUint32(at);
+      const low = this.view.getUint32(at + 4);
       if (entrySize === 16) {
-        this.zeroes = this.bytes.readUInt32BE(at + 8);
-        this.allocated = this.bytes.readUInt32BE(at + 12);
+        this.zeroes = this.view.getUint32(at + 8);
+        this.allocated = this.view.getUint32(at + 12);
       }
+      const isEmpty = (high | low) === 0;
+      if (isEmpty ? this.allocated === 0 : this.tryCount(high, low)) continue;
+      this.high = high;
+      this.low = low;
       this.index = index;
-      if ((this.high | this.low) !== 0) this.countEntry();
-      else if (this.allocated !== 0) this.checkNowhere();
+      if (!isEmpty) this.countEntry();
+      else this.checkNowhere();
       if (this.next !== undefined) this.settle();
     }
+  }
+
+  /** Nearly all entries: data in a cluster of its own, nothing to be told of. False: the entry has to be looked at. */
+  private tryCount(high: number, low: number): boolean {
+    const { references, visit, clusterBits } = this;
+    const { external, geometry } = references.image;
+    if ((high & UNUSUAL_HIGH) !== 0 || (low & (geometry.clusterSize - 1)) !== 0) return false;
+    const cluster = (high & OFFSET_HIGH) * 2 ** (32 - clusterBits) + (low >>> clusterBits);
+    if (cluster === 0 || external || (this.zeroes & this.allocated) !== 0) return false;
+    if (!references.tryCount(cluster, visit.times, visit.active)) return false;
+    if (visit.active) this.noteAllocated(cluster * geometry.clusterSize);
+    return true;
+  }
+
+  private noteAllocated(offset: number): void {
+    const { findings, image } = this.references;
+    findings.allocatedClusters += 1;
+    if (this.nextContiguous !== 0 && offset !== this.nextContiguous) findings.fragmentedClusters += 1;
+    this.nextContiguous = offset + image.geometry.clusterSize;
   }
 
   private countEntry(): void {
@@ -127,7 +156,7 @@ export class L2Counter {
   }
 
   private countPlaced(offset: number): void {
-    const { findings, image } = this.references;
+    const { image } = this.references;
     const { clusterSize, extendedL2 } = image.geometry;
     if (extendedL2 && (this.zeroes & this.allocated) !== 0) {
       this.corruption('has subclusters both allocated and zero');
@@ -136,11 +165,7 @@ export class L2Counter {
     const isAligned = offset % clusterSize === 0;
     if (!isAligned)
       this.corruption(`is at ${offset}, must be at a multiple of the cluster size ${clusterSize}`);
-    if (this.visit.active) {
-      findings.allocatedClusters += 1;
-      if (this.nextContiguous !== 0 && offset !== this.nextContiguous) findings.fragmentedClusters += 1;
-      this.nextContiguous = offset + clusterSize;
-    }
+    if (this.visit.active) this.noteAllocated(offset);
     if (image.external) this.checkDataFile(offset, isAligned);
     else if (!this.references.count(offset, clusterSize, this.what, this.visit.times)) this.giveUp();
     else if (!isAligned) this.misaligned(Math.floor(offset / clusterSize));

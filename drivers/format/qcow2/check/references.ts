@@ -33,6 +33,8 @@ export class References {
   readonly shared: SharedEntry[] = [];
   /** Something that names clusters can't be followed: what looks like a leak may be named by it. */
   isCutShort = false;
+  /** The file ends within the L1 table. */
+  cutL1 = false;
   private readonly countMax: number;
   /** 1 for clusters of the disk and its L2 tables. */
   private readonly active: ClusterCounts;
@@ -65,6 +67,17 @@ export class References {
     const last = Math.floor((offset + length - 1) / clusterSize);
     for (let cluster = Math.floor(offset / clusterSize); cluster <= last; cluster += 1)
       this.countOne(cluster, what, times);
+    return true;
+  }
+
+  /**
+   * The usual case of `count` and `activate`, in few steps: a cluster of the file, with room for its count, that the disk does
+   * not have yet. False, with nothing done, where it is not that.
+   */
+  tryCount(cluster: number, times: number, active: boolean): boolean {
+    if (!(cluster < this.fileClusters) || (active && this.active.get(cluster) !== 0)) return false;
+    if (!this.counts.tryAdd(cluster, times, this.countMax)) return false;
+    if (active) this.active.tryAdd(cluster, 1, 1);
     return true;
   }
 

@@ -1,3 +1,4 @@
+import { alignUp } from '../../../../src/util/sizes.ts';
 import { Autoclear } from '../features.ts';
 import type { Image } from '../image.ts';
 import type { RepairLog } from './findings.ts';
@@ -14,6 +15,10 @@ import { unshare } from './unshare.ts';
  */
 export async function repairTables(image: Image, found: Survey, log: RepairLog): Promise<boolean> {
   const { references, snapshots, bitmaps } = found;
+  if (references.cutL1) {
+    await completeL1(image, log);
+    return true;
+  }
   const fixes = [...references.fixes];
   for (const suspect of references.suspects) fixes.push(await settle(found, suspect));
   if (fixes.length > 0) await applyFixes(image, fixes, log);
@@ -23,6 +28,18 @@ export async function repairTables(image: Image, found: Survey, log: RepairLog):
   if (fixes.length === 0 && !references.isCutShort && shared.length > 0)
     return unshare(references, shared, log);
   return snapshots.needsRepair || fixes.length > 0 || bitmaps !== undefined;
+}
+
+/** The part that is not there reads as zeroes, so it names nothing; with it all that the rest names is counted. */
+async function completeL1({ file, header, geometry }: Image, log: RepairLog): Promise<void> {
+  const { l1_table_offset: offset, l1_size: entries } = header.fields;
+  const { size } = file;
+  await file.resize(alignUp(offset + entries * 8, geometry.clusterSize));
+  await file.flush();
+  const from = Math.floor((size - offset) / 8) * geometry.tableSpan;
+  log.gaveUp(
+    `the file ended at ${size}, within the L1 table at ${offset}: guest offsets from ${from} on read as if never written`,
+  );
 }
 
 /** The cluster is counted as used, and nothing else names it: that is where the entry belongs. */

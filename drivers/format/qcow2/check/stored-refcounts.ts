@@ -70,6 +70,16 @@ export class StoredRefcounts {
     return Number.isNaN(count) ? Number.MAX_SAFE_INTEGER : count;
   }
 
+  /** The refcounts of the loaded block from its start on, as many as `out` takes. */
+  copy(out: Float64Array): void {
+    const { refcountBits } = this.image.geometry;
+    const { block } = this;
+    if (refcountBits !== 16) for (let entry = 0; entry < out.length; entry += 1) out[entry] = this.get(entry);
+    else
+      for (let entry = 0; entry < out.length; entry += 1)
+        out[entry] = ((block[entry * 2] ?? 0) << 8) | (block[entry * 2 + 1] ?? 0);
+  }
+
   /** Changes one of the loaded block, in memory. */
   change(entry: number, count: number): void {
     writeRefcount(this.block, entry, this.image.geometry.refcountBits, count);

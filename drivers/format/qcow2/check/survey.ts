@@ -77,7 +77,10 @@ async function countAll(
   references.countFixed(0, image.geometry.clusterSize, 'the header');
   const active = { offset, entries, what: 'the L1 table', active: true };
   const hasL1 = references.countFixed(offset, entries * 8, active.what);
-  if (!hasL1) references.isCutShort = true;
+  if (!hasL1) {
+    references.isCutShort = true;
+    references.cutL1 = references.isInFile(offset);
+  }
   const { snapshots, l1s } = await countSnapshots(references);
   const encryption = encryptionHeaderPlace(image.extensions);
   references.countFixed(encryption.offset, encryption.length, 'the encryption header');
