@@ -1,12 +1,14 @@
 import type { Child } from '../../src/block/child.ts';
+import { hasCompression } from '../../src/block/compression.ts';
 import { defineDriver } from '../../src/block/driver.ts';
-import type { FilterDriver } from '../../src/block/driver.ts';
+import type { FilterDriver, OpenContext } from '../../src/block/driver.ts';
+import { BlockError } from '../../src/block/errors.ts';
 import type { Limits } from '../../src/block/limits.ts';
 import { Role } from '../../src/block/permissions.ts';
 
 /**
  * Writes arrive compressed in the format below: in whole allocation units, which the node makes of what it is asked for.
- * The units of one request are compressed side by side. A format without compression gets them plain.
+ * The units of one request are compressed side by side.
  */
 class Compress implements FilterDriver {
   readonly family = 'filter';
@@ -37,6 +39,13 @@ class Compress implements FilterDriver {
   }
 }
 
+async function open(context: OpenContext<object>): Promise<FilterDriver> {
+  const file = context.child('file');
+  if (hasCompression(file.node)) return new Compress(file);
+  const what = `driver "${file.node.driver.name}" of node "${file.node.name}" has no compressed writes`;
+  throw new BlockError('ENOTSUP', `Cannot open node "${context.nodeName}": ${what}`);
+}
+
 export const compressDriver = defineDriver({
   name: 'compress',
   kind: 'filter',
@@ -49,5 +58,5 @@ export const compressDriver = defineDriver({
       summary: 'An image whose format has compression',
     },
   },
-  open: (context) => Promise.resolve(new Compress(context.child('file'))),
+  open,
 });

@@ -15,6 +15,7 @@ const OPTIONS = {
 };
 type Options = OptionsOf<typeof OPTIONS>;
 
+const SECTOR = 512;
 const CHANGING = Permission.write | Permission.resize;
 
 /**
@@ -26,14 +27,16 @@ const CHANGING = Permission.write | Permission.resize;
 class Preallocate implements FilterDriver {
   readonly family = 'filter';
   private readonly file: Child;
+  private readonly name: string;
   private options: Options;
   private dataEnd: number | undefined = undefined;
   private fileEnd = 0;
   private growing: Promise<void> | undefined = undefined;
 
-  constructor(file: Child, options: Options) {
+  constructor(file: Child, options: Options, name: string) {
     this.file = file;
     this.options = options;
+    this.name = name;
   }
 
   /** The child's own until we have made the file longer than it is. */
@@ -71,6 +74,7 @@ class Preallocate implements FilterDriver {
   }
 
   async reopen(common: CommonOptions, options: unknown): Promise<PermissionChange> {
+    checkAlign(this.file, options as Options, this.name);
     if (common.readOnly) await this.cutOff();
     return {
       commit: () => {
@@ -122,8 +126,21 @@ class Preallocate implements FilterDriver {
   }
 }
 
-const open = (context: OpenContext<Options>): Promise<FilterDriver> =>
-  Promise.resolve(new Preallocate(context.child('file'), context.options));
+/** The file grows in whole requests: an end in the middle of one could not be written. */
+function checkAlign(file: Child, options: Options, nodeName: string): void {
+  const align = options['prealloc-align'];
+  const wanted = Math.max(SECTOR, file.node.limits.requestAlignment);
+  if (align % wanted === 0) return;
+  const what = `option "prealloc-align" is ${align}, must be a multiple of ${wanted}`;
+  throw new BlockError('EINVAL', `Cannot open node "${nodeName}": ${what}`);
+}
+
+async function open(context: OpenContext<Options>): Promise<FilterDriver> {
+  const { options, nodeName } = context;
+  const file = context.child('file');
+  checkAlign(file, options, nodeName);
+  return new Preallocate(file, options, nodeName);
+}
 
 export const preallocateDriver = defineDriver({
   name: 'preallocate',

@@ -257,6 +257,8 @@ export interface CreateContext<Options> {
   readonly file: Child;
   /** Creates and opens a further file beside it (extents, data files), named as the image will name it. */
   createFile(filename: string): Promise<Child>;
+  /** No further file can be made: `createFile` rejects. */
+  readonly isAlone?: boolean;
   /** As OpenContext.secret. */
   secret?(id: string | undefined): Promise<Buffer | undefined>;
   /** What `info` says of another image, named as the new image will name it: formats that know their parent by a GUID. */

@@ -1,5 +1,6 @@
 import path from 'node:path';
 import type { Child } from '../block/child.ts';
+import { hasCompression } from '../block/compression.ts';
 import type { SequentialWriter } from '../block/driver.ts';
 import { BlockError } from '../block/errors.ts';
 import type { Graph } from '../block/graph.ts';
@@ -163,7 +164,7 @@ async function openTarget(graph: Graph, target: string, options: ConvertOptions)
     ? await graph.open({ ...parseKeyValues(target), ...common })
     : await graph.openImage(absoluteName(target), options['target-format'], common);
   if (!options.compress) return doorTo(graph, node, true);
-  if (node.impl.family !== 'mapping' || node.impl.writeCompressed === undefined) {
+  if (!hasCompression(node)) {
     const text = `Cannot write "${target}" compressed: format "${node.driver.name}" has no compressed writes`;
     throw new BlockError('ENOTSUP', text);
   }

@@ -4,6 +4,7 @@ import { BlockError } from '../block/errors.ts';
 import { isTree, takeDeclared } from '../block/options.ts';
 import type { OptionsTree } from '../block/options.ts';
 import { Permission } from '../block/permissions.ts';
+import { integer } from '../block/schema.ts';
 import type { OptionEntries } from '../block/schema.ts';
 import type { ControlHost } from './host.ts';
 import { withDoor } from './lookup.ts';
@@ -45,7 +46,7 @@ async function format(driver: Driver, file: Child, size: number, options: Option
   const values = takeDeclared(tree, entries, `new ${driver.name} image`);
   const [unknown] = Object.keys(tree);
   if (unknown !== undefined) throw new BlockError('EINVAL', `Parameter '${unknown}' is unexpected`);
-  const wanted = { options: values, size, subject: file.node.filename };
+  const wanted = { options: values, size, subject: file.node.filename, isAlone: true };
   await driver.checkCreate?.(wanted);
   await file.resize(0, true);
   await driver.create?.({
@@ -57,6 +58,14 @@ async function format(driver: Driver, file: Child, size: number, options: Option
   await file.flush();
 }
 
+/** The options of a new image by the names that `blockdev-create` has for them. */
+export function createArguments(driver: Driver): OptionEntries {
+  const entries = Object.entries(driver.createOptions ?? {});
+  const spelled = entries.map(([name, schema]) => [NAMES[name] ?? name.replaceAll('_', '-'), schema]);
+  return { size: integer('Size'), ...Object.fromEntries(spelled) };
+}
+
+const NAMES: Readonly<Record<string, string>> = { compat: 'version' };
 const RENAMED: Readonly<Record<string, string>> = { version: 'compat' };
 const VALUES: Readonly<Record<string, string>> = { v2: '0.10', v3: '1.1' };
 

@@ -1,4 +1,7 @@
 import type * as v from 'valibot';
+import type { Driver } from '../block/driver.ts';
+import { isTree, peekOption } from '../block/options.ts';
+import { COMMON_OPTIONS } from '../block/schema.ts';
 import type { OptionEntries } from '../block/schema.ts';
 import { kindOf } from '../block/schema-kind.ts';
 import { CommandError } from './command-error.ts';
@@ -37,14 +40,36 @@ export function wrongArgument(
  * Schemas take text as well, as command lines have it; JSON that comes over a socket has types. Throws for the first argument
  * of another one.
  */
-export function refuseOtherTypes(entries: OptionEntries, given: unknown): void {
-  if (typeof given !== 'object' || given === null) return;
-  for (const [name, value] of Object.entries(given)) {
-    const schema = Object.hasOwn(entries, name) ? entries[name] : undefined;
-    const kind = schema === undefined ? 'any' : kindOf(schema).kind;
-    if (!TYPED.has(kind) || jsonKind(value) === kind) continue;
-    throw new CommandError('GenericError', `Invalid parameter type for '${name}', expected: ${TYPES[kind]}`);
+export function refuseOtherTypes(entries: OptionEntries, given: unknown, within = ''): void {
+  if (!isTree(given)) return;
+  for (const [name, schema] of Object.entries(entries)) {
+    const value = peekOption(given, name);
+    const { kind } = kindOf(schema);
+    const wanted = kind === 'enum' ? 'str' : kind;
+    if (value === undefined || !TYPED.has(wanted) || jsonKind(value) === wanted) continue;
+    const text = `Invalid parameter type for '${within}${name}', expected: ${TYPES[kind]}`;
+    throw new CommandError('GenericError', text);
   }
+}
+
+/** The same for the options of a node and of the nodes within them. */
+export function refuseOtherTypesInNode(
+  drivers: ReadonlyMap<string, Driver>,
+  given: unknown,
+  within = '',
+): void {
+  if (Array.isArray(given)) {
+    for (const [index, item] of given.entries())
+      refuseOtherTypesInNode(drivers, item, `${within.slice(0, -1)}[${index}].`);
+  }
+  if (!isTree(given)) return;
+  const { driver } = given;
+  const own = typeof driver === 'string' ? drivers.get(driver)?.options : undefined;
+  const entries = { ...COMMON_OPTIONS, ...own };
+  refuseOtherTypes(entries, given, within);
+  const declared = new Set(Object.keys(entries));
+  for (const [name, value] of Object.entries(given))
+    if (!declared.has(name)) refuseOtherTypesInNode(drivers, value, `${within}${name}.`);
 }
 
 const TYPED: ReadonlySet<string> = new Set(['bool', 'int', 'str', 'list']);

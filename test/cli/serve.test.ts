@@ -3,6 +3,7 @@ import { mkdir, open, readdir, readFile, truncate, writeFile } from 'node:fs/pro
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
+import type { ExecutionContext } from 'ava';
 import { attemptBlockfuse, blockfuse } from '../helpers/program.ts';
 import { run } from '../helpers/run.ts';
 import { serve } from '../helpers/serve.ts';
@@ -230,18 +231,42 @@ test('events: I/O errors, write thresholds, jobs', async (t) => {
   }
 });
 
-test('blockdev-create refuses what can not be made before it touches the file', async (t) => {
+const keepsFile = test.macro(async (t: ExecutionContext, wanted: Record<string, unknown>, why: RegExp) => {
   const { client, folder } = await serve(t);
   const filename = join(folder, 'kept.img');
   await writeFile(filename, 'what was there');
-  const options = { driver: 'qcow2', file: { driver: 'file', filename }, size: MiB, 'cluster-size': 5000 };
+  const options = { file: { driver: 'file', filename }, size: MiB, ...wanted };
   await client.run('blockdev-create', { 'job-id': 'j0', options });
   for (const status of ['created', 'running', 'aborting', 'concluded'])
     t.deepEqual(await client.event('JOB_STATUS_CHANGE'), { status, id: 'j0' });
   const [job] = (await client.run('query-jobs')) as { error?: string }[];
-  t.regex(job?.error ?? '', /5000/);
+  t.regex(job?.error ?? '', why);
   t.is(await readFile(filename, 'utf8'), 'what was there');
 });
+test(
+  'blockdev-create refuses what can not be made before it touches the file',
+  keepsFile,
+  { driver: 'qcow2', 'cluster-size': 5000 },
+  /5000/,
+);
+test(
+  'blockdev-create of an image with a data file',
+  keepsFile,
+  { driver: 'qcow2', 'data-file': 'data.raw' },
+  /data_file is "data.raw", but no further file can be made here/,
+);
+test(
+  'blockdev-create of an image in several files',
+  keepsFile,
+  { driver: 'vmdk', subformat: 'monolithicFlat' },
+  /subformat is monolithicFlat, but no further file can be made here/,
+);
+test(
+  'blockdev-create of an image that is a folder',
+  keepsFile,
+  { driver: 'parallels-hdd' },
+  /no further file can be made here/,
+);
 
 test('an image that turns out to be damaged is told of', async (t) => {
   if (!canRun(t, 'qemu-img')) return;

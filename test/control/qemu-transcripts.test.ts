@@ -38,6 +38,7 @@ function requests(folder: string): readonly Request[] {
     ...sizesAndBitmaps(),
     ...persistentBitmaps(folder),
     ...objects(),
+    ...otherTypes(folder),
     ...internal(folder),
     ...overlays(folder),
   ];
@@ -69,6 +70,38 @@ function nodesAndExports(folder: string): readonly Request[] {
     ['block-export-add', { ...e0, id: 'e1', iothread: 'nope' }],
     ['block-export-add', { ...e0, id: 'e1', writable: 'on' }],
     ['query-block-exports'],
+  ];
+}
+
+/** JSON has types: text is no number and no flag. */
+function otherTypes(folder: string): readonly Request[] {
+  const file = { driver: 'file', filename: join(folder, 'mnt.raw') };
+  const node = (more: object, driver = 'raw'): Request => [
+    'blockdev-add',
+    { driver, 'node-name': 't0', file, ...more },
+  ];
+  const create = (more: object): Request => {
+    const options = { driver: 'qcow2', file: 'nope', size: 4096, ...more };
+    return ['blockdev-create', { 'job-id': 't0', options }];
+  };
+  const group = { 'qom-type': 'throttle-group', id: 't0' };
+  return [
+    node({ 'read-only': 'on' }),
+    node({ cache: { direct: 'off' } }),
+    node({ size: '64k' }),
+    node({ discard: true }),
+    node({ file: { ...file, filename: 5 } }),
+    node({ file: { ...file, 'read-only': 'off' } }),
+    node({ file: { ...file, cache: { direct: 1 } } }),
+    node({ 'lazy-refcounts': 'on' }, 'qcow2'),
+    node({ 'l2-cache-size': '1M' }, 'qcow2'),
+    ['blockdev-reopen', { options: [{ ...file, 'node-name': 't0', 'read-only': 'on' }] }],
+    create({ 'lazy-refcounts': 'on' }),
+    create({ 'refcount-bits': '16' }),
+    create({ version: 3 }),
+    create({ preallocation: true }),
+    ['object-add', { ...group, limits: { 'iops-total': '5' } }],
+    ['object-add', { ...group, 'x-iops-total': '5' }],
   ];
 }
 

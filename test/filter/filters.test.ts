@@ -8,7 +8,8 @@ import type { Child } from '../../src/block/child.ts';
 import { BlockError } from '../../src/block/errors.ts';
 import { BlockStatus } from '../../src/block/extent.ts';
 import { Graph } from '../../src/block/graph.ts';
-import { Permission } from '../../src/block/permissions.ts';
+import type { OptionsTree } from '../../src/block/options.ts';
+import { ALL_PERMISSIONS, Permission } from '../../src/block/permissions.ts';
 import { startContent } from '../helpers/evicting-format.ts';
 import { exercise, verify } from '../helpers/exercise.ts';
 import { childDisk, openRoot, testGraph } from '../helpers/graph.ts';
@@ -101,13 +102,6 @@ test('quorum, first in first out', serves, {
   children: [SLOW, MEM],
 });
 test('preallocate', serves, { driver: 'preallocate', 'prealloc-size': '1M', file: SLOW });
-const FORMAT = { size: SIZE, cluster: 4096, seed: 4 };
-test(
-  'compress over a format without compression',
-  serves,
-  { driver: 'compress', file: { driver: 'evicting', ...FORMAT, file: { driver: 'slow' } } },
-  startContent(FORMAT, Buffer.alloc(0)),
-);
 test('a stack of them', serves, {
   driver: 'log',
   file: {
@@ -125,6 +119,49 @@ async function piece(door: Child, offset: number, length: number): Promise<Buffe
   await door.read(bytes, offset);
   return bytes;
 }
+
+const isRefused = test.macro(async (t: ExecutionContext, options: OptionsTree, why: RegExp) => {
+  const graph = graphOf(t);
+  await t.throwsAsync(graph.open(options), { instanceOf: BlockError, message: why });
+  t.is(graph.nodes.size, 0);
+});
+const MEM_RAW = { driver: 'raw', file: MEM };
+test(
+  'compress over a format without compression',
+  isRefused,
+  { driver: 'compress', file: { 'node-name': 'below', ...MEM_RAW } },
+  /driver "raw" of node "below" has no compressed writes/,
+);
+test(
+  'compress over a filter over such a format',
+  isRefused,
+  { driver: 'compress', file: { driver: 'log', file: MEM_RAW } },
+  /has no compressed writes/,
+);
+test(
+  'preallocate to no whole sectors',
+  isRefused,
+  { driver: 'preallocate', 'prealloc-align': 100, file: MEM },
+  /"prealloc-align" is 100, must be a multiple of 512/,
+);
+test(
+  "preallocate to no whole requests of the child's",
+  isRefused,
+  { driver: 'preallocate', 'prealloc-align': 512, file: { driver: 'slow', size: SIZE, alignment: 4096 } },
+  /"prealloc-align" is 512, must be a multiple of 4096/,
+);
+
+test('preallocate goes on as it did when reopening is refused', async (t) => {
+  const graph = graphOf(t);
+  const options = { driver: 'preallocate', 'node-name': 'top', file: MEM };
+  const node = await graph.open(options);
+  await t.throwsAsync(graph.reopen([{ node, options: { ...options, 'prealloc-align': 100 } }]), {
+    message: /"prealloc-align" is 100, must be a multiple of 512/,
+  });
+  const door = graph.attachRoot(node, { name: 'door', used: ALL_PERMISSIONS });
+  await door.write(Buffer.alloc(10, 1), door.size);
+  t.true(node.size % SIZE !== 0);
+});
 
 test('delay and error do what they say', async (t) => {
   const graph = graphOf(t);

@@ -1,9 +1,18 @@
-import type { CreateContext } from '../../../src/block/driver.ts';
-import { createParallels, CREATE_OPTIONS } from './create.ts';
+import type { CreateContext, NewImageContext } from '../../../src/block/driver.ts';
+import { BlockError } from '../../../src/block/errors.ts';
+import { checkNewParallels, createParallels, CREATE_OPTIONS } from './create.ts';
 import { NO_GUID, TOP_GUID } from './descriptor.ts';
 import { SECTOR } from './header.ts';
 
 export { CREATE_OPTIONS };
+
+/** Contract: Driver.checkCreate. */
+export async function checkNewFolder(context: NewImageContext): Promise<void> {
+  const { isAlone, subject } = context;
+  if (isAlone !== true) return checkNewParallels(context);
+  const what = 'it is a descriptor and an image beside it, but no further file can be made here';
+  throw new BlockError('EINVAL', `Cannot create image "${subject}": ${what}`);
+}
 
 /** Writes a descriptor with one storage, and its empty image beside it. */
 export async function createFolder(context: CreateContext<Readonly<Record<string, unknown>>>): Promise<void> {

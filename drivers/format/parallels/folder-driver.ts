@@ -6,8 +6,7 @@ import type { PermissionPair } from '../../../src/block/permissions.ts';
 import { refuseImage } from '../../../src/block/refuse.ts';
 import type { DescribedStorage } from './descriptor.ts';
 import { readDescriptor } from './descriptor.ts';
-import { checkNewParallels } from './create.ts';
-import { createFolder, CREATE_OPTIONS } from './folder-create.ts';
+import { checkNewFolder, createFolder, CREATE_OPTIONS } from './folder-create.ts';
 import type { Storage } from './folder.ts';
 import { ParallelsFolder } from './folder.ts';
 import { SECTOR } from './header.ts';
@@ -104,6 +103,6 @@ export const parallelsFolderDriver = defineDriver({
   open,
   childPermissions,
   createOptions: CREATE_OPTIONS,
-  checkCreate: checkNewParallels,
+  checkCreate: checkNewFolder,
   create: createFolder,
 });

@@ -49,7 +49,10 @@ const L1_MAX = 32 * 1024 * 1024;
 const BACKING_NAME_MAX = 1023;
 const KEY_SECRET = 'encrypt.key-secret';
 
-type Wanted = Pick<CreateContext<Readonly<Record<string, unknown>>>, 'options' | 'size' | 'subject'>;
+type Wanted = Pick<
+  CreateContext<Readonly<Record<string, unknown>>>,
+  'options' | 'size' | 'subject' | 'isAlone'
+>;
 
 /** The options, checked against each other. */
 export function newImageOptions(context: Wanted): NewQcow2 {
@@ -81,6 +84,8 @@ export function newImageOptions(context: Wanted): NewQcow2 {
   };
   refuseBadSizes(image);
   refuseConflicts(image);
+  if (context.isAlone === true && image.dataFile !== undefined)
+    refuse(image, `data_file is "${image.dataFile}", but no further file can be made here`);
   if (given['data_file'] === '') refuse(image, 'data_file is empty, must be a name');
   refuseIdleEncryption(image, given);
   return image;

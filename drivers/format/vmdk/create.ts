@@ -95,11 +95,13 @@ async function planDisk(context: NewImageContext): Promise<PlannedDisk> {
   if (directoryEntriesFor(sectors) * 8 > MAX_DIRECTORIES) {
     refuse(subject, `size is ${context.size}, must be at most ${MAX_DIRECTORIES / 8} * 32 MiB`);
   }
+  const own = subformat === 'monolithicSparse' || subformat === 'streamOptimized';
+  if (!own && context.isAlone === true)
+    refuse(subject, `subformat is ${subformat}, but no further file can be made here`);
   if (sectors === 0) refuse(subject, 'size is 0, must be at least one sector');
   const name = baseName(subject);
   const extents = extentsOf(subformat, sectors, name);
   const descriptor = Buffer.from(await makeDescriptor(context, { subformat, sectors, extents }));
-  const own = subformat === 'monolithicSparse' || subformat === 'streamOptimized';
   if (own && descriptor.length > DESCRIPTOR_SECTORS * SECTOR) {
     refuse(
       subject,

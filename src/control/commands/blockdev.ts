@@ -1,5 +1,5 @@
 import type { Node } from '../../block/node.ts';
-import { isTree } from '../../block/options.ts';
+import { expandDotted, isTree } from '../../block/options.ts';
 import type { OptionsTree } from '../../block/options.ts';
 import { Permission } from '../../block/permissions.ts';
 import { integer, list, optional, size, text } from '../../block/schema.ts';
@@ -8,6 +8,7 @@ import { CommandError, defineControlCommand } from '../command.ts';
 import type { ControlCommand } from '../command.ts';
 import type { ControlHost } from '../host.ts';
 import { findNode, nodeNamed, withDoor } from '../lookup.ts';
+import { refuseOtherTypesInNode } from '../wrong-argument.ts';
 import * as v from 'valibot';
 
 const SECTOR = 512;
@@ -33,7 +34,9 @@ function add(host: ControlHost): ControlCommand {
         throw new CommandError('GenericError', `Parameter 'driver' does not accept value '${driver}'`);
       if (graph.nodes.has(name))
         throw new CommandError('GenericError', `Duplicate nodes with node-name='${name}'`);
-      await host.openNode(options);
+      const tree = expandDotted(options);
+      refuseOtherTypesInNode(graph.drivers, tree);
+      await host.openNode(tree);
     },
   });
 }
@@ -62,7 +65,8 @@ function reopen(host: ControlHost): ControlCommand {
     summary: 'Gives open nodes other options and children, all of them or none',
     arguments: { options: list(TREE, 'All options of each node, its name included') },
     run: async ({ options }) => {
-      const requests = options.map((tree) => {
+      const requests = options.map(expandDotted).map((tree, index) => {
+        refuseOtherTypesInNode(graph.drivers, tree, `options[${index}].`);
         const name = tree['node-name'];
         if (typeof name !== 'string') throw new CommandError('GenericError', 'node-name not specified');
         return { node: nodeNamed(graph, name), options: tree };

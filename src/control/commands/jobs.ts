@@ -6,8 +6,9 @@ import { size, text } from '../../block/schema.ts';
 import type { Job } from '../../jobs/job.ts';
 import { CommandError, defineControlCommand } from '../command.ts';
 import type { ControlCommand } from '../command.ts';
-import { createJob } from '../create-job.ts';
+import { createArguments, createJob } from '../create-job.ts';
 import type { ControlHost } from '../host.ts';
+import { refuseOtherTypes, refuseOtherTypesInNode } from '../wrong-argument.ts';
 
 const ID = { id: text('Id of the job') } as const;
 const TREE = v.custom<OptionsTree>(isTree, 'must be an object');
@@ -77,8 +78,11 @@ function create(host: ControlHost): ControlCommand {
         throw new CommandError('GenericError', `Job ID '${id}' already in use`);
       const { driver, ...rest } = expandDotted(options);
       if (typeof driver !== 'string') throw new CommandError('GenericError', "Parameter 'driver' is missing");
-      if (host.graph.drivers.get(driver) === undefined)
+      const known = host.graph.drivers.get(driver);
+      if (known === undefined)
         throw new CommandError('GenericError', `Parameter 'driver' does not accept value '${driver}'`);
+      refuseOtherTypes(createArguments(known), rest, 'options.');
+      if (isTree(rest['file'])) refuseOtherTypesInNode(host.graph.drivers, rest['file'], 'options.file.');
       const given = v.safeParse(size('Size'), rest['size']);
       if (!given.success) throw new CommandError('GenericError', "Parameter 'size' is missing");
       const place = driver === 'file' ? 'filename' : 'file';

@@ -1,10 +1,12 @@
 import * as v from 'valibot';
 import { isIdentifier } from '../../block/objects.ts';
+import { expandDotted } from '../../block/options.ts';
 import type { GraphObject } from '../../block/objects.ts';
 import { text } from '../../block/schema.ts';
 import { CommandError, defineControlCommand } from '../command.ts';
 import type { ControlCommand } from '../command.ts';
 import type { ControlHost } from '../host.ts';
+import { refuseOtherTypes } from '../wrong-argument.ts';
 
 const CONTAINER = '/objects';
 const PATH = text('/objects/<id>, or the id alone');
@@ -27,9 +29,12 @@ function add(host: ControlHost): ControlCommand {
         const why = `attempt to add duplicate property '${id}' to object (type 'container')`;
         throw new CommandError('GenericError', why);
       }
-      if (!host.graph.objectTypes.some(({ name }) => name === type))
+      const known = host.graph.objectTypes.find(({ name }) => name === type);
+      if (known === undefined)
         throw new CommandError('GenericError', `Parameter 'qom-type' does not accept value '${type}'`);
-      host.addObject(type, id, options);
+      const tree = expandDotted(options);
+      refuseOtherTypes(known.options, tree);
+      host.addObject(type, id, tree);
     },
   });
 }
