@@ -13,11 +13,15 @@ import { Graph } from '../../src/block/graph.ts';
 const MIB = 1024 * 1024;
 
 async function main(list: string): Promise<void> {
-  const result = { served: 0, refused: 0, slowest: 0, memory: 0 };
+  const result = { served: 0, refused: 0, slowest: 0, memory: 0, why: '' };
   for (const path of readFileSync(list, 'utf8').split('\n')) {
     const start = process.cpuUsage();
-    if (await survive(path)) result.served += 1;
-    else result.refused += 1;
+    const why = await survive(path);
+    if (why === undefined) result.served += 1;
+    else {
+      result.refused += 1;
+      result.why = why;
+    }
     const { user, system } = process.cpuUsage(start);
     result.slowest = Math.max(result.slowest, Math.round((user + system) / 1000));
   }
@@ -25,21 +29,21 @@ async function main(list: string): Promise<void> {
   process.stdout.write(JSON.stringify(result));
 }
 
-/** Whether every request was served. */
-async function survive(path: string): Promise<boolean> {
+/** Why a request was refused; undefined: each was served. */
+async function survive(path: string): Promise<string | undefined> {
   const graph = new Graph({ drivers: DRIVERS });
-  let fine = true;
+  let why: string | undefined;
   const attempt = async (run: () => Promise<unknown>): Promise<void> => {
     try {
       await run();
     } catch (error) {
-      fine = false;
       if (
         !(error instanceof BlockError) ||
         error.cause instanceof TypeError ||
         error.cause instanceof RangeError
       )
         throw error;
+      why ??= error.message;
     }
   };
   await attempt(async () => {
@@ -49,7 +53,7 @@ async function survive(path: string): Promise<boolean> {
     await attempt(async () => node.driver.check?.(node.impl, { repair: 'none' }));
   });
   await attempt(() => graph.close());
-  return fine;
+  return why;
 }
 
 type Attempt = (run: () => Promise<unknown>) => Promise<void>;

@@ -5,7 +5,7 @@ export interface ClusterRange {
   readonly what: string;
 }
 
-/** What neighbouring clusters hold, by ranges: one entry a table, however large it is. */
+/** What neighbouring clusters hold, by ranges: one entry a table, however large it is, or a run of small ones. */
 export class ClusterRanges {
   /** In order and apart from each other, unless `isSorted` is false. */
   private ranges: ClusterRange[] = [];
@@ -19,7 +19,9 @@ export class ClusterRanges {
 
   add(first: number, end: number, what: string): void {
     if (first >= end) return;
-    this.ranges.push({ first, end, what });
+    const last = this.ranges.at(-1);
+    if (last?.end === first && last.what === what) this.ranges[this.ranges.length - 1] = { ...last, end };
+    else this.ranges.push({ first, end, what });
     this.isSorted = false;
   }
 

@@ -3,12 +3,13 @@ import { DirtyBitmap } from '../../../../src/block/dirty-bitmap.ts';
 import type { HeaderExtension } from '../extensions.ts';
 import { BitPages } from '../../../../src/util/bit-pages.ts';
 import { ExtensionType } from '../extensions.ts';
+import { ClusterRanges } from '../cluster-ranges.ts';
 import { Autoclear } from '../features.ts';
 import type { Header } from '../header.ts';
 import { BitmapFlag, parseBitmapExtension, parseDirectory, parseTable, Piece } from './directory.ts';
 import type { BitmapEntry, DirectoryPlace, Place, Refuse } from './directory.ts';
 import { BitmapList } from './list.ts';
-import type { BitmapPlace, BitmapRecord } from './list.ts';
+import type { BitmapPlace, BitmapRecord, TakenRange } from './list.ts';
 
 /**
  * What one bitmap (as QEMU has it), or all tables, or all bitmaps of an image may take. Of memory a bitmap takes no more than what
@@ -140,7 +141,9 @@ async function readBits({ file, header }: BitmapSource, place: BitmapPlace, bits
 /** Nothing of the bitmaps may lie where something else of them or of the header's own tables is. */
 function checkOverlap(list: BitmapList, { header }: BitmapSource, refuse: Refuse): void {
   const clusterSize = 2 ** header.cluster_bits;
-  const taken = new Map<number, string>();
+  const taken = new ClusterRanges((one, other) => {
+    refuse(`${other.what} is at ${other.first * clusterSize}, where ${one.what} is`);
+  });
   const fixed = [
     { offset: 0, length: 1, what: 'the header' },
     { offset: header.l1_table_offset, length: header.l1_size * 8, what: 'the L1 table' },
@@ -151,13 +154,12 @@ function checkOverlap(list: BitmapList, { header }: BitmapSource, refuse: Refuse
     },
     { offset: header.snapshots_offset, length: header.nb_snapshots, what: 'the snapshot table' },
   ];
-  for (const { offset, length, what } of [...fixed, ...list.taken(clusterSize)]) {
-    for (let at = offset; at < offset + length; at += clusterSize) {
-      const other = taken.get(at / clusterSize);
-      if (other !== undefined) refuse(`${what} is at ${offset}, where ${other} is`);
-      taken.set(at / clusterSize, what);
-    }
-  }
+  const add = ({ offset, length, what }: TakenRange): void => {
+    taken.add(Math.floor(offset / clusterSize), Math.ceil((offset + length) / clusterSize), what);
+  };
+  fixed.forEach(add);
+  for (const range of list.taken(clusterSize)) add(range);
+  taken.sort();
 }
 
 /** Its clusters may be somebody else's by now: they are left alone. */

@@ -25,7 +25,7 @@ export async function checkCopiedFlags(check: CopiedCheck): Promise<void> {
   const { l1_table_offset: offset, l1_size: entries } = image.header.fields;
   const { clusterSize } = image.geometry;
   const flags = new L2Flags(check);
-  await eachL1Entry(references, { offset, entries }, async ({ high, low, index }) => {
+  await eachL1Entry(references, { offset, from: 0, entries }, async ({ high, low, index }) => {
     const table = hostOffset(high, low);
     if (table === 0) return;
     const isOne = check.isOne(Math.floor(table / clusterSize));

@@ -1,3 +1,5 @@
+import { BlockStatus } from '../../../../src/block/extent.ts';
+import { alignDown } from '../../../../src/util/sizes.ts';
 import type { ClusterMap } from '../cluster-map.ts';
 import { COPIED_WORD, hostOffset, OFFSET_HIGH } from '../l2-entry.ts';
 import { encodeWords, showWords } from './entry-words.ts';
@@ -12,7 +14,12 @@ const CHUNK = 1024 * 1024;
 
 export interface L1Location {
   readonly offset: number;
+  /** The first entry to be looked at. */
+  readonly from: number;
+  /** One past the last one. */
   readonly entries: number;
+  /** Tables that have these entries: those of snapshots may lie over one another. */
+  readonly times: number;
   /** For messages: `the L1 table`, `the L1 table of snapshot "a"`. */
   readonly what: string;
   /** The L1 table that the guest's disk is read through: fragmentation is counted. */
@@ -23,15 +30,22 @@ export interface L1Entry extends EntryWords {
   readonly index: number;
 }
 
-/** Calls `look` with each entry that is not 0. */
+/** Calls `look` with each entry that is not 0. What the file has no room for is not read: huge tables of sparse files. */
 export async function eachL1Entry(
   { image }: Pick<References, 'image'>,
-  { offset, entries }: Pick<L1Location, 'offset' | 'entries'>,
+  { offset, from, entries }: Pick<L1Location, 'offset' | 'from' | 'entries'>,
   look: (entry: L1Entry) => void | Promise<void>,
 ): Promise<void> {
-  const bytes = Buffer.alloc(Math.min(CHUNK, entries * 8));
-  for (let done = 0; done < entries * 8; done += CHUNK) {
-    const part = bytes.subarray(0, Math.min(CHUNK, entries * 8 - done));
+  const end = entries * 8;
+  const bytes = Buffer.alloc(Math.min(CHUNK, end - from * 8));
+  const status = new BlockStatus();
+  for (let done = from * 8; done < end;) {
+    await image.file.status(offset + done, end - done, status);
+    if (status.zero && status.length >= 8) {
+      done += alignDown(status.length, 8);
+      continue;
+    }
+    const part = bytes.subarray(0, Math.min(CHUNK, end - done));
     await image.file.read(part, offset + done);
     const words = new Uint32Array(part.buffer, part.byteOffset, part.length / 4);
     for (let word = 0; word < words.length; word += 2) {
@@ -41,6 +55,7 @@ export async function eachL1Entry(
       const waits = look(entry);
       if (waits !== undefined) await waits;
     }
+    done += part.length;
   }
 }
 
@@ -71,7 +86,7 @@ class L1Counter {
     }
     const what = (): string => `the L2 table of ${this.name(entry)}`;
     if (hasReserved(entry)) this.reserved(entry, offset % clusterSize === 0);
-    if (!references.count(offset, clusterSize, what)) {
+    if (!references.count(offset, clusterSize, what, this.l1.times)) {
       references.isCutShort = true;
       references.fix(this.giveUp(entry));
       return;
@@ -87,19 +102,19 @@ class L1Counter {
   }
 
   private use(cluster: number): void {
-    this.uses.set(cluster, this.uses.get(cluster) + 1);
+    this.uses.set(cluster, this.uses.get(cluster) + this.l1.times);
     if (this.l1.active) this.references.activate(cluster);
   }
 
   private noTable(entry: L1Entry): void {
     const what = `${this.name(entry)} is ${showWords(entry)}: it has flags, but no L2 table`;
-    this.references.findings.corruption(what);
+    this.references.findings.corruption(what, this.l1.times);
     this.references.fix(this.giveUp(entry));
   }
 
   private reserved(entry: L1Entry, isAligned: boolean): void {
     const what = `${this.name(entry)} is ${showWords(entry)}: it has reserved bits set`;
-    this.references.findings.corruption(what);
+    this.references.findings.corruption(what, this.l1.times);
     if (!isAligned) return;
     const { high, low } = entry;
     const clean = { high: withoutReserved(high), low: low - (low & RESERVED_LOW) };
@@ -113,12 +128,13 @@ class L1Counter {
     const offset = hostOffset(entry.high, entry.low);
     references.findings.corruption(
       `${what} is at ${offset}, must be a multiple of the cluster size ${clusterSize}`,
+      this.l1.times,
     );
     const cluster = Math.floor(offset / clusterSize);
     const { high, low } = entry;
     const aligned = { high: withoutReserved(high), low: low - (low % clusterSize) };
     const keep = this.change(entry, aligned, `it is taken to name cluster ${cluster}`);
-    references.suspect({ cluster, isTable: true, own: 1, keep, giveUp: this.giveUp(entry) });
+    references.suspect({ cluster, isTable: true, own: this.l1.times, keep, giveUp: this.giveUp(entry) });
   }
 
   /** Refcounts can be made anew: what looks like an L2 table keeps its place. Else the entry is what is wrong. */
@@ -131,7 +147,7 @@ class L1Counter {
     }
     references.isCutShort = true;
     const what = `the L2 table of ${this.name(entry)} is in cluster ${cluster}, which holds ${other}`;
-    references.findings.corruption(what);
+    references.findings.corruption(what, this.l1.times);
     references.fix(this.giveUp(entry));
   }
 

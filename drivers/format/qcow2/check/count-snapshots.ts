@@ -72,5 +72,5 @@ function countEntry(references: References, listed: ListedSnapshot): L1Location 
   const { l1Offset: offset, l1Entries: entries } = snapshot;
   const table = `the L1 table of ${what}`;
   references.countFixed(offset, entries * 8, table);
-  return { offset, entries, what: table, active: false };
+  return { offset, from: 0, entries, times: 1, what: table, active: false };
 }

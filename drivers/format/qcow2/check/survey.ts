@@ -3,6 +3,7 @@ import { ClusterMap } from '../cluster-map.ts';
 import { encryptionHeaderPlace } from '../encryption.ts';
 import type { Image } from '../image.ts';
 import { hostOffset } from '../l2-entry.ts';
+import { apart } from './apart.ts';
 import { checkCopiedFlags } from './check-copied.ts';
 import { compareRefcounts } from './compare-refcounts.ts';
 import type { Comparison } from './compare-refcounts.ts';
@@ -75,7 +76,7 @@ async function countAll(
   const { image } = references;
   const { l1_table_offset: offset, l1_size: entries } = image.header.fields;
   references.countFixed(0, image.geometry.clusterSize, 'the header');
-  const active = { offset, entries, what: 'the L1 table', active: true };
+  const active = { offset, from: 0, entries, times: 1, what: 'the L1 table', active: true };
   const hasL1 = references.countFixed(offset, entries * 8, active.what);
   if (!hasL1) {
     references.isCutShort = true;
@@ -85,7 +86,8 @@ async function countAll(
   const encryption = encryptionHeaderPlace(image.extensions);
   references.countFixed(encryption.offset, encryption.length, 'the encryption header');
   const bitmaps = await countBitmaps(references);
-  await countMappings(references, hasL1 ? [active, ...l1s] : l1s, steps);
+  const inactive = apart(l1s);
+  await countMappings(references, hasL1 ? [active, ...inactive] : inactive, steps);
   return { snapshots, bitmaps };
 }
 
