@@ -148,6 +148,7 @@ export class Graph {
     const user = object.user();
     if (user !== undefined) throw new BlockError('EBUSY', `Cannot remove object "${id}": ${user} uses it`);
     this.objects.delete(id);
+    object.secret?.fill(0);
   }
 
   object(type: string, id: string, subject: string): GraphObject {

@@ -1,5 +1,6 @@
 import { createCipheriv, createDecipheriv, createHash } from 'node:crypto';
 import type { Cipheriv } from 'node:crypto';
+import { dropKey } from './drop-key.ts';
 import { CIPHER_SECTOR, writePlain64 } from './sector-cipher.ts';
 import type { SectorCipher } from './sector-cipher.ts';
 
@@ -19,6 +20,7 @@ export class CbcCipher implements SectorCipher {
     if (ivHash === undefined) return;
     const salt = createHash(ivHash).update(key).digest();
     this.essiv = createCipheriv(`aes-${salt.length * 8}-ecb`, salt, null).setAutoPadding(false);
+    salt.fill(0);
   }
 
   encrypt(bytes: Buffer, at: number, length: number, sector: number): void {
@@ -27,13 +29,16 @@ export class CbcCipher implements SectorCipher {
       const iv = vectors.subarray(index * 16, index * 16 + 16);
       const cipher = createCipheriv(`${this.name}-cbc`, this.key, iv).setAutoPadding(false);
       cipher.update(bytes.subarray(at + done, at + done + CIPHER_SECTOR)).copy(bytes, at + done);
+      dropKey(cipher);
     }
   }
 
   decrypt(bytes: Buffer, at: number, length: number, sector: number): void {
     const vectors = this.vectors(length / CIPHER_SECTOR, sector);
     const stored = Buffer.from(bytes.subarray(at, at + length));
-    const plain = createDecipheriv(`${this.name}-ecb`, this.key, null).setAutoPadding(false).update(stored);
+    const decipher = createDecipheriv(`${this.name}-ecb`, this.key, null).setAutoPadding(false);
+    const plain = decipher.update(stored);
+    dropKey(decipher);
     for (let block = 0; block < length; block += 16) {
       const first = block % CIPHER_SECTOR === 0;
       const before = first ? vectors : stored;
@@ -49,6 +54,7 @@ export class CbcCipher implements SectorCipher {
 
   wipe(): void {
     this.key.fill(0);
+    if (this.essiv !== undefined) dropKey(this.essiv);
   }
 
   private vectors(sectors: number, first: number): Buffer {

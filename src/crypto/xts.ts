@@ -7,6 +7,7 @@
  */
 import { createCipheriv, createDecipheriv } from 'node:crypto';
 import type { Cipheriv, Decipheriv } from 'node:crypto';
+import { dropKey } from './drop-key.ts';
 import { CIPHER_SECTOR, writePlain64 } from './sector-cipher.ts';
 import type { SectorCipher } from './sector-cipher.ts';
 
@@ -40,8 +41,8 @@ export class XtsCipher implements SectorCipher {
     this.run(this.decipher, { bytes, at, length }, sector);
   }
 
-  /** The library frees its key schedule with the objects. */
   wipe(): void {
+    for (const cipher of [this.encipher, this.decipher, this.tweaker]) dropKey(cipher);
     work.fill(0);
     tweaks.fill(0);
   }
