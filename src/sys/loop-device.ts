@@ -26,12 +26,13 @@ export async function attachLoop(file: string, options: LoopOptions): Promise<st
   return stdout.trim();
 }
 
-/** Resolves when the device is free again: nobody has it open any more. */
+/** Resolves when nobody has the device open any more: it is free again, or somebody else's already. */
 export async function detachLoop(device: string): Promise<void> {
+  const file = loopFile(device);
   await execute('losetup', ['--detach', device]).catch((error: unknown) => {
     throw new BlockError('EIO', `Cannot detach "${device}": ${reasonOf(error)}`);
   });
-  for (let tries = 0; existsSync(backingFile(device)); tries += 1) {
+  for (let tries = 0; file !== undefined && loopFile(device) === file; tries += 1) {
     if (tries === 250) {
       throw new BlockError(
         'EBUSY',

@@ -92,8 +92,8 @@ class VolatileFile implements RequestDriver {
   }
 
   flush(): Promise<void> {
+    for (const change of this.pending) this.durable = change(this.durable);
     this.pending = [];
-    this.durable = Buffer.from(this.content);
     return Promise.resolve();
   }
 

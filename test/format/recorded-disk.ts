@@ -60,7 +60,7 @@ export class RecordedDisk implements RequestDriver {
     this.recorder = recorder;
     this.number = recorder.starts.length;
     recorder.starts.push(Buffer.from(bytes));
-    this.bytes = Buffer.concat([bytes, Buffer.alloc(32 * 1024 * 1024)]);
+    this.bytes = Buffer.from(bytes);
     this.size = bytes.length;
     this.random = random;
   }
@@ -108,7 +108,13 @@ export class RecordedDisk implements RequestDriver {
     return Promise.resolve();
   }
 
+  /** Room for so many bytes: zeroes, behind what there is. */
+  protected reserve(end: number): void {
+    if (end > this.bytes.length) this.bytes = Buffer.concat([this.bytes, Buffer.alloc(end)]);
+  }
+
   private change(offset: number, bytes: Buffer): void {
+    this.reserve(offset + bytes.length);
     bytes.copy(this.bytes, offset);
     this.size = Math.max(this.size, offset + bytes.length);
     this.recorder.events.push({ kind: 'write', disk: this.number, offset, bytes: Buffer.from(bytes) });
@@ -125,6 +131,7 @@ export class ResizableDisk extends RecordedDisk {
   async resize(size: number): Promise<void> {
     await this.pause();
     this.bytes.fill(0, Math.min(size, this.size));
+    this.reserve(size);
     this.size = size;
     this.recorder.events.push({ kind: 'resize', disk: this.number, size });
   }
