@@ -73,6 +73,7 @@ export class ThrottleMember {
         go();
       }
     }
+    this.group.pump();
   }
 
   resume(): void {
@@ -84,6 +85,9 @@ export class ThrottleMember {
     this.group.members.delete(this);
   }
 }
+
+/** Milliseconds; a timer of more would not wait at all. */
+const TIMER_MAX = 2 ** 31 - 1;
 
 export class ThrottleGroup implements GraphObject {
   readonly type = TYPE;
@@ -190,7 +194,7 @@ export class ThrottleGroup implements GraphObject {
   }
 
   /** Lets pass what may, and comes back when the next may. */
-  private pump(): void {
+  pump(): void {
     this.cancel?.();
     this.cancel = undefined;
     let outcome = this.passOne();
@@ -199,7 +203,7 @@ export class ThrottleGroup implements GraphObject {
       const immediate = setImmediate(() => this.pump());
       this.cancel = () => clearImmediate(immediate);
     } else if (Number.isFinite(outcome)) {
-      const timer = setTimeout(() => this.pump(), Math.ceil(outcome));
+      const timer = setTimeout(() => this.pump(), Math.min(Math.ceil(outcome), TIMER_MAX));
       this.cancel = () => clearTimeout(timer);
     }
   }
