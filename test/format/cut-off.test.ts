@@ -2,7 +2,7 @@
  * A file that was cut off has tables that name places behind its end. Nothing may be put there: it would belong to two
  * ranges of the disk. What needs no new place can still be written.
  */
-import { readFile, stat, truncate } from 'node:fs/promises';
+import { readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import test from 'ava';
 import { DRIVERS } from '../../drivers/index.ts';
@@ -86,5 +86,25 @@ test('vmdk: new grains are put behind the last one when the file ends in the mid
   const old = Buffer.alloc(128 * 1024);
   await disk.read(old, 0);
   t.false(old.includes(NEW));
+  await release(graph, disk);
+});
+
+test('qcow: tables that lie over one another are not read again and again, nor written to', async (t) => {
+  if (!canRun(t, 'qemu-img', 'qemu-io')) return;
+  const path = join(await tempDir(t), 'disk.qcow');
+  await run('qemu-img', ['create', '-q', '-f', 'qcow', path, '8G']);
+  await run('qemu-io', ['-f', 'qcow', '-c', 'write 0 4k', path]);
+  const bytes = await readFile(path);
+  const l1 = Number(bytes.readBigUInt64BE(40));
+  for (let entry = 1; entry < 4096; entry += 1) bytes.copy(bytes, l1 + entry * 8, l1, l1 + 8);
+  await writeFile(path, bytes);
+  const graph = new Graph({ drivers: DRIVERS });
+  t.teardown(() => graph.close());
+  const disk = await hold(graph, { driver: 'qcow', file: { driver: 'file', filename: path } });
+  const message = /more tables than the file of \d+ bytes has room for/;
+  await t.throwsAsync(disk.write(Buffer.alloc(4096, NEW), MIB), { code: 'EIO', message });
+  const piece = Buffer.alloc(4096);
+  await disk.read(piece, 0);
+  t.is(piece[0], 0xcd);
   await release(graph, disk);
 });

@@ -1,7 +1,7 @@
 import type { Child } from '../../../src/block/child.ts';
 import type { CheckResult } from '../../../src/block/driver.ts';
 import { refuseImage } from '../../../src/block/refuse.ts';
-import { eachPiece } from '../../../src/block/table-survey.ts';
+import { eachPiece, SurveyPace } from '../../../src/block/table-survey.ts';
 import type { Survey, VisitPlace } from '../../../src/block/table-survey.ts';
 import { HEADER_LENGTH } from './header.ts';
 import type { Geometry } from './header.ts';
@@ -42,7 +42,7 @@ export async function checkBat(
 export function surveyBat(file: Child, geometry: Geometry, subject: string): Survey {
   const { batEntries, clusterSize, entryUnit } = geometry;
   const each = (visit: VisitPlace): Promise<void> =>
-    eachPiece(file, HEADER_LENGTH, batEntries * 4, (bytes) => {
+    eachPiece(file, { offset: HEADER_LENGTH, length: batEntries * 4, pace: new SurveyPace() }, (bytes) => {
       for (let at = 0; at < bytes.length; at += 4) {
         const entry = bytes.readUInt32LE(at);
         if (entry !== 0) visit(entry * entryUnit, clusterSize);

@@ -325,7 +325,11 @@ function surveyOf({ file, subject, geometry }: QcowParts): Survey {
       ? readU64BE(bytes, at)
       : (bytes.readUInt32BE(at) % high) * 2 ** 32 + bytes.readUInt32BE(at + 4);
   const lengths = { table: l2Entries * 8, cluster };
-  return { file, subject, each: (visit) => eachOfTwoLevels({ file, ...geometry }, place, lengths, visit) };
+  return {
+    file,
+    subject,
+    each: (visit) => eachOfTwoLevels({ file, subject, ...geometry }, place, lengths, visit),
+  };
 }
 
 function tablesOf({ file, subject, geometry }: QcowParts): TwoLevelTables {

@@ -256,7 +256,7 @@ export class QedImage implements MappingDriver {
 function surveyOf({ file, header, subject }: QedParts): Survey {
   const { cluster_size: cluster, l1_table_offset: l1Offset } = header;
   const table = header.table_size * cluster;
-  const shape = { file, l1Offset, l1Entries: table / 8, l2Entries: table / 8 };
+  const shape = { file, subject, l1Offset, l1Entries: table / 8, l2Entries: table / 8 };
   const place = (bytes: Buffer, at: number): number => {
     const offset = readU64LE(bytes, at);
     return offset === ZERO_CLUSTER ? 0 : offset;

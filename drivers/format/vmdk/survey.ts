@@ -1,5 +1,5 @@
 import type { Child } from '../../../src/block/child.ts';
-import { eachPiece } from '../../../src/block/table-survey.ts';
+import { eachPiece, SurveyPace } from '../../../src/block/table-survey.ts';
 import type { Survey, VisitPlace } from '../../../src/block/table-survey.ts';
 import type { SparseGeometry } from './geometry.ts';
 import { FIRST_PLACE } from './geometry.ts';
@@ -30,6 +30,7 @@ async function eachGrain(
 ): Promise<void> {
   const { tableSize, tablePlace } = geometry;
   const most = Math.floor(TOGETHER / tableSize);
+  const pace = new SurveyPace();
   for (let index = 0; index < directory.length;) {
     const entry = directory[index] ?? 0;
     index += 1;
@@ -38,7 +39,7 @@ async function eachGrain(
     let count = 1;
     for (; count < most && index < directory.length; count += 1, index += 1)
       if (placeOf(tablePlace, directory[index] ?? 0) !== place + count * tableSize) break;
-    await eachPiece(file, place, count * tableSize, (bytes) => {
+    await eachPiece(file, { offset: place, length: count * tableSize, pace }, (bytes) => {
       for (let at = 0; at < bytes.length; at += tableSize) visitGrains(bytes, at, geometry, visit);
     });
   }
