@@ -4,14 +4,14 @@
  * freed when the turn of the event loop is over: whoever was given a block copies from it in the same turn, and keeps it
  * no longer.
  */
-import { freeMemory, isFreed } from '../util/free-memory.ts';
+import { isFreed } from '../util/free-memory.ts';
+import { SpareMemory } from '../util/spare-memory.ts';
 import type { CacheCounters } from './cache-counters.ts';
 
 const DEFAULT_BYTES = 32 * 1024 * 1024;
 /** Blocks of one request that are worked on at once: enough to keep every thread of the pool busy. */
 const PARALLEL = 16;
 const PARALLEL_BYTES = 16 * 1024 * 1024;
-/** Memory of dead blocks that is kept for new ones: fresh memory costs the kernel as much as it takes to fill it. */
 const SPARE_BYTES = 4 * 1024 * 1024;
 
 export class DecompressedCache {
@@ -19,8 +19,7 @@ export class DecompressedCache {
   private readonly blocks = new Map<number, Buffer>();
   private readonly underWay = new Map<number, Promise<Buffer>>();
   private readonly dying = new Set<Buffer>();
-  /** All of one size. */
-  private readonly spare: Buffer[] = [];
+  private readonly spare = new SpareMemory(SPARE_BYTES);
   private bytes = 0;
   private hits = 0;
   private misses = 0;
@@ -56,11 +55,11 @@ export class DecompressedCache {
   /** The same, of a known size, which `fill` puts into the memory that it is given. */
   fetchInto(key: number, size: number, fill: (room: Buffer) => Promise<void>): Promise<Buffer> {
     return this.fetch(key, async () => {
-      const room = this.room(size);
+      const room = this.spare.take(size);
       try {
         await fill(room);
       } catch (error) {
-        this.reuse(room);
+        this.spare.give(room);
         throw error;
       }
       return room;
@@ -103,25 +102,11 @@ export class DecompressedCache {
   private free(dead: Buffer): void {
     if (this.dying.size === 0) {
       setImmediate(() => {
-        for (const block of this.dying) this.reuse(block);
+        for (const block of this.dying) this.spare.give(block);
         this.dying.clear();
       });
     }
     this.dying.add(dead);
-  }
-
-  private room(size: number): Buffer {
-    if (this.spare[0]?.length === size) return this.spare.pop() ?? Buffer.allocUnsafeSlow(size);
-    for (const other of this.spare.splice(0)) freeMemory(other);
-    return Buffer.allocUnsafeSlow(size);
-  }
-
-  private reuse(block: Buffer): void {
-    const length = this.spare[0]?.length ?? block.length;
-    const isWhole = block.buffer.byteLength === block.length;
-    if (isWhole && length === block.length && length * (this.spare.length + 1) <= SPARE_BYTES)
-      this.spare.push(block);
-    else freeMemory(block);
   }
 }
 

@@ -1,5 +1,5 @@
 import type { CacheCounters } from '../../../src/block/cache-counters.ts';
-import { freeMemory } from '../../../src/util/free-memory.ts';
+import { SpareMemory } from '../../../src/util/spare-memory.ts';
 
 /**
  * Decompressed clusters by their place in the file; the least recently used go first, and their memory is used again: making
@@ -7,7 +7,7 @@ import { freeMemory } from '../../../src/util/free-memory.ts';
  */
 export class DecompressedCache {
   private readonly clusters = new Map<number, Buffer>();
-  private readonly spare: Buffer[] = [];
+  private readonly spare: SpareMemory;
   private readonly capacity: number;
   private readonly clusterSize: number;
   private hits = 0;
@@ -17,6 +17,7 @@ export class DecompressedCache {
   constructor(capacity: number, clusterSize: number) {
     this.capacity = capacity;
     this.clusterSize = clusterSize;
+    this.spare = new SpareMemory(capacity * clusterSize);
   }
 
   get(place: number): Buffer | undefined {
@@ -52,12 +53,11 @@ export class DecompressedCache {
 
   /** Memory for a cluster, to be filled: then `put` or `giveBack` has it. */
   room(): Buffer {
-    return this.spare.pop() ?? Buffer.allocUnsafeSlow(this.clusterSize);
+    return this.spare.take(this.clusterSize);
   }
 
   giveBack(room: Buffer): void {
-    if (this.spare.length < this.capacity) this.spare.push(room);
-    else freeMemory(room);
+    this.spare.give(room);
   }
 
   /** Keeps a cluster in the memory that it was unpacked into. */
