@@ -1,8 +1,7 @@
 import { BlockError } from '../../../../src/block/errors.ts';
 
 /** Clusters that are counted together. */
-const CHUNK_BITS = 14;
-const CHUNK = 2 ** CHUNK_BITS;
+const CHUNK = 16384;
 const PACKED_MAX = 3;
 const BYTE_MAX = 255;
 const COUNT_MAX = 2 ** 32 - 1;
@@ -47,14 +46,15 @@ export class ClusterCounts {
 
   /**
    * The usual case, in few steps: makes the number larger by `more` where it stays up to `most` and needs no more room. False,
-   * with nothing done, where not. Clusters up to 2^31 only.
+   * with nothing done, where not.
    */
   tryAdd(cluster: number, more: number, most: number): boolean {
-    const index = cluster >>> CHUNK_BITS;
+    const index = Math.floor(cluster / CHUNK);
     const chunk = this.find(index) ?? this.insert(index, new Uint8Array(CHUNK / 4));
     if (chunk.length === CHUNK) return false;
-    const at = (cluster >>> 2) & (CHUNK / 4 - 1);
-    const shift = (cluster & 3) * 2;
+    const place = cluster % CHUNK;
+    const at = place >>> 2;
+    const shift = (place & 3) * 2;
     const byte = chunk[at] ?? 0;
     const count = ((byte >>> shift) & PACKED_MAX) + more;
     if (count > PACKED_MAX || count > most) return false;
