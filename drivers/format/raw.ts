@@ -27,7 +27,7 @@ class RawImage implements MappingDriver {
     this.file = file;
     this.offset = offset;
     this.window = window;
-    this.limits = limits({ sizeUnit: offset === 0 ? file.sizeUnit : 1 });
+    this.limits = limits({ sizeUnit: offset % file.sizeUnit === 0 ? file.sizeUnit : 1 });
   }
 
   get size(): number {

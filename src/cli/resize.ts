@@ -10,7 +10,7 @@ export const resizeCommand = defineCommand({
   name: 'resize',
   summary: 'Change the size of a disk',
   description: [
-    'New space reads as zeroes. Making a disk smaller needs --shrink: what lies behind the new end is lost.',
+    'New space reads as zeroes (a LUKS volume has to be filled with them, which takes its time). Making a disk smaller needs --shrink: what lies behind the new end is lost.',
   ],
   arguments: [IMAGE_ARGUMENT, { name: 'size', summary: 'New size, or +size and -size for a change' }],
   options: {

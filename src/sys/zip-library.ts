@@ -102,10 +102,12 @@ export class ZipLibrary {
 
   private async inflateInBackground(packed: Buffer, zip: Zip, out: Buffer): Promise<void> {
     const inflater = this.takeInflater();
-    inflater.start(zip, packed, out);
-    const result = await this.inflateOn(inflater, FINISH, [packed, out]);
-    this.giveInflater(inflater);
-    inflater.check(result, out.length);
+    try {
+      inflater.start(zip, packed, out);
+      inflater.check(await this.inflateOn(inflater, FINISH, [packed, out]), out.length);
+    } finally {
+      this.giveInflater(inflater);
+    }
   }
 
   private zstdNow(packed: Buffer, out: Buffer): void {

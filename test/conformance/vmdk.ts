@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { cowd, descriptor, qemuAgrees, seSparse, writeDescriptor } from '../format/vmdk-fixtures.ts';
 import { rawFile } from '../format/small-image.ts';
 import { qemuImage } from './subject.ts';
@@ -58,7 +57,7 @@ const SNAPSHOT: Subject = {
     const parent = ['parentCID=12345678', 'parentFileNameHint="disk.vmdk"'];
     const text = descriptor('vmfsSparse', [delta], parent).replace('CID=12345678', 'CID=87654321');
     const path = await writeDescriptor(folder, 'disk-000001.vmdk', text);
-    return { path, options: { driver: 'vmdk', file: { driver: 'file', filename: join(path) } } };
+    return { path, options: { driver: 'vmdk', file: { driver: 'file', filename: path } } };
   },
   judge: ({ path = '' }, content) => qemuAgrees(path, content),
 };
