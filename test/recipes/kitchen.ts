@@ -6,6 +6,7 @@ import { program } from '../helpers/program.ts';
 import { attempt, run } from '../helpers/run.ts';
 import type { Outcome } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
+import { until } from '../helpers/until.ts';
 
 export type Cook = 'root' | 'an ordinary user';
 
@@ -41,6 +42,21 @@ const AS_USER = `
   mknod "$1/.fuse" c 10 229 && chmod 666 "$1/.fuse" && mount --bind "$1/.fuse" /dev/fuse || exit 99
   cd "$1" && exec setpriv --reuid=${NOBODY} --regid=${NOBODY} --clear-groups sh -eux -c "$2"`;
 
+/** Servers of mounts below a folder that do not end by themselves. After umount(8) one makes its image final first. */
+async function leftServers(folder: string): Promise<number[]> {
+  let pids: number[] = [];
+  const ended = async (): Promise<boolean> => {
+    const { stdout } = await attempt('pgrep', ['-f', `blockfuse.* ${folder}/`]);
+    pids = stdout
+      .split('\n')
+      .filter((line) => line !== '')
+      .map(Number);
+    return pids.length === 0;
+  };
+  await until(ended, 'no server').catch(() => undefined);
+  return pids;
+}
+
 /** Runs a recipe as it stands, each of whose lines must succeed. Servers that it left are ended, and are a failure. */
 export async function cookRecipe(
   t: ExecutionContext,
@@ -59,10 +75,9 @@ export async function cookRecipe(
   }
   const inside = cook === 'root' ? AS_ROOT : AS_USER;
   const outcome = await attempt('unshare', ['-m', 'sh', '-c', inside, 'sh', folder, script], { env });
-  const left = await attempt('pgrep', ['-f', `blockfuse.* ${folder}/`]);
-  for (const pid of left.stdout.split('\n').filter((line) => line !== ''))
-    process.kill(Number(pid), 'SIGTERM');
+  const left = await leftServers(folder);
+  for (const pid of left) process.kill(pid, 'SIGTERM');
   t.is(outcome.code, 0, outcome.stdout + outcome.stderr);
-  t.is(left.stdout, '', 'a server is left');
+  t.deepEqual(left, [], 'a server is left');
   return outcome;
 }
