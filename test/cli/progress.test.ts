@@ -54,6 +54,17 @@ test('progress: on a terminal a bar with rate and time left, gone at the end; an
   t.regex(shown(failed), /(^|\n|\r|<K>)blockfuse: [^\r]*\r\n$/);
 });
 
+test('progress: on a terminal check tells how far it is', async (t) => {
+  if (!canRun(t, 'script', 'qemu-img')) return;
+  const image = join(await tempDir(t), 'disk.qcow2');
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', 'preallocation=metadata', image, '1G']);
+  const command = `${process.execPath} ${program()} check --progress on ${image}`;
+  const stdout = shown(await run('script', ['-qec', `stty cols 70; ${command}`, '/dev/null']));
+  t.regex(stdout, /^\rcheck .*<K>/);
+  t.regex(stdout, /<K>check: [\d.]+ s\r\n/);
+  t.regex(stdout, /No errors were found on the image\./);
+});
+
 test('progress: SIGUSR1 prints one line, wherever standard error goes', async (t) => {
   const child = spawn(process.execPath, [program(), 'compare', '--progress=off', slow(1000), slow(1000)]);
   t.teardown(() => child.kill('SIGKILL'));
