@@ -35,7 +35,9 @@ export async function compareDisks(left: Child, right: Child, control: JobContro
   const longer = left.size > right.size ? left : right;
   if (difference === Infinity && total > common) {
     for await (const segment of segments(longer, total, CHUNK)) {
-      if (segment.offset + segment.length > common) await check(segment, undefined, longer);
+      const end = segment.offset + segment.length;
+      const offset = Math.max(segment.offset, common);
+      if (end > offset) await check({ ...segment, offset, length: end - offset }, undefined, longer);
     }
   }
   return { difference: difference === Infinity ? undefined : difference, sizesDiffer: total !== common };

@@ -288,3 +288,23 @@ test("compare has qemu-img's exit codes", async (t) => {
     if (code === 1) t.regex(ours.stdout, /Strict mode: Offset \d+ block status mismatch!/);
   }
 });
+
+test('compare looks at what the longer image has more, and at nothing before it again', async (t) => {
+  const cwd = await tempDir(t);
+  const long = Buffer.alloc(3 * MIB);
+  long.fill('data', 0, MIB + 700);
+  await writeFile(join(cwd, 'long.raw'), long);
+  await writeFile(join(cwd, 'short.raw'), long.subarray(0, MIB + 700));
+  const compare = async (one: string, other: string): Promise<string> => {
+    const args = ['compare', '-f', 'raw', '-F', 'raw', one, other];
+    const outcome = await attemptBlockfuse(args, { cwd });
+    return `${outcome.code} ${outcome.stdout}`.trim();
+  };
+  t.regex(await compare('long.raw', 'short.raw'), /^0 /);
+  t.regex(await compare('short.raw', 'long.raw'), /^0 /);
+  long[2 * MIB + 5] = 1;
+  await writeFile(join(cwd, 'long.raw'), long);
+  const different = `1 Content mismatch at offset ${2 * MIB + 5}!`;
+  t.is(await compare('long.raw', 'short.raw'), different);
+  t.is(await compare('short.raw', 'long.raw'), different);
+});
