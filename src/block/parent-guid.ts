@@ -4,6 +4,8 @@ import { normalizeGuid } from '../util/guid.ts';
 
 /** Where the GUID by which an overlay knows its parent comes from. */
 export interface GuidSource {
+  /** Format that the parent has to have: what holds a GUID of that name may be of another. */
+  readonly format: string;
   /** Option that gives it. */
   readonly option: string;
   /** Key of the parent's format-specific info that holds it. */
@@ -14,17 +16,14 @@ export interface GuidSource {
 export async function parentGuid(
   context: NewImageContext,
   options: Readonly<Record<string, unknown>>,
-  { option, key }: GuidSource,
+  { format, option, key }: GuidSource,
 ): Promise<string> {
   const { subject } = context;
   const given = options[option];
   const name = options['backing_file'];
-  const format = options['backing_fmt'];
   const known =
     given === undefined && typeof name === 'string'
-      ? (await context.describe?.(name, typeof format === 'string' ? format : undefined))?.formatSpecific?.[
-          key
-        ]
+      ? (await context.describe?.(name, format))?.formatSpecific?.[key]
       : given;
   const guid = typeof known === 'string' ? normalizeGuid(known) : undefined;
   if (guid !== undefined) return guid;

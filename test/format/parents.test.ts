@@ -1,5 +1,5 @@
 /** Where differencing images look for their parents: odd names, links, folders, and what is said when there is none. */
-import { mkdir, rename, symlink, utimes } from 'node:fs/promises';
+import { mkdir, readdir, rename, symlink, utimes } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
@@ -11,7 +11,7 @@ import { Graph } from '../../src/block/graph.ts';
 import { createImage as create } from '../../src/cli/create-image.ts';
 import { siblings } from '../../src/sys/folders.ts';
 import { realPath } from '../../src/sys/paths.ts';
-import { blockfuse } from '../helpers/program.ts';
+import { attemptBlockfuse, blockfuse } from '../helpers/program.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { createImage, hold, holdImage, MIB, release } from './small-image.ts';
 
@@ -85,6 +85,27 @@ test('an overlay is created by the same words for every format that has them', a
     t.is(await seesItsParent(t, looks, top), base);
   }
 });
+
+for (const { format } of KINDS) {
+  for (const other of [...KINDS.map((kind) => kind.format), 'raw'].filter((name) => name !== format)) {
+    test(`${format}: a parent of format ${other} is refused, as it could not be opened later`, async (t) => {
+      const { graph } = looking(t);
+      const folder = await tempDir(t);
+      await makeBase(graph, other, join(folder, 'base'));
+      for (const [named, reason] of [
+        [['-F', other], 'must be one of'],
+        [[], 'must be one of'],
+        [['-F', format], join(folder, 'base')],
+      ] as const) {
+        const words = ['create', '-f', format, '-b', 'base', ...named, join(folder, 'top')];
+        const { code, stderr } = await attemptBlockfuse(words);
+        t.is(code, 1, stderr);
+        t.true(stderr.includes(reason), stderr);
+        t.deepEqual(await readdir(folder), ['base']);
+      }
+    });
+  }
+}
 
 for (const kind of KINDS) {
   const { format, ending, named } = kind;

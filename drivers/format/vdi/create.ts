@@ -15,7 +15,7 @@ export const CREATE_OPTIONS = {
   static: optional(bool('The same as subformat=fixed'), false),
   block_size: optional(size('Guest bytes of a block; other programs know 1 MiB only'), 1024 * 1024),
   backing_file: optional(text('Parent of a differencing image')),
-  backing_fmt: optional(text('Format of the parent')),
+  backing_fmt: optional(choice(['vdi'], 'Format of the parent')),
   'parent-uuid': optional(text('UUID of the parent; taken from it when left out')),
   'parent-modification-uuid': optional(text('Modification UUID of the parent; taken from it when left out')),
 };
@@ -82,8 +82,9 @@ async function parentOf(context: NewImageContext, options: Options): Promise<Par
   const wanted = options['subformat'] === 'differencing' || options['backing_file'] !== undefined;
   if (!wanted) return undefined;
   return {
-    uuid: await parentGuid(context, options, { option: 'parent-uuid', key: 'uuid' }),
+    uuid: await parentGuid(context, options, { format: 'vdi', option: 'parent-uuid', key: 'uuid' }),
     modification: await parentGuid(context, options, {
+      format: 'vdi',
       option: 'parent-modification-uuid',
       key: 'modification-uuid',
     }),

@@ -26,7 +26,7 @@ export const CREATE_OPTIONS = {
   log_size: optional(size('Bytes of the log, a multiple of 1M'), MIB),
   logical_sector_size: optional(choice(['512', '4096'], 'Sector size that the guest sees'), '512'),
   backing_file: optional(text('File name of the parent of a differencing image')),
-  backing_fmt: optional(text('Format of the parent')),
+  backing_fmt: optional(choice(['vhdx'], 'Format of the parent')),
   'parent-linkage': optional(text('DataWriteGuid of the parent; taken from it when left out')),
 };
 
@@ -102,7 +102,7 @@ async function planOf(context: NewImageContext): Promise<Plan> {
   const batAt = metadataAt + MIB;
   if (hasParent && typeof backing !== 'string')
     refuse('option "backing_file" is missing, a differencing image has a parent');
-  const source = { option: 'parent-linkage', key: 'data-write-guid' };
+  const source = { format: 'vhdx', option: 'parent-linkage', key: 'data-write-guid' };
   const locator =
     hasParent && typeof backing === 'string'
       ? locatorOf(backing, await parentGuid(context, options, source))

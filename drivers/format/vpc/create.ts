@@ -24,7 +24,7 @@ export const CREATE_OPTIONS = {
   ),
   block_size: optional(size('Guest bytes of a block'), 2 * 1024 * 1024),
   backing_file: optional(text('File name of the parent of a differencing image')),
-  backing_fmt: optional(text('Format of the parent')),
+  backing_fmt: optional(choice(['vpc'], 'Format of the parent')),
   'parent-uuid': optional(text('UUID of the parent; taken from it when left out')),
 };
 
@@ -81,7 +81,11 @@ async function shapeOf(context: NewImageContext): Promise<Shape> {
   if (subformat !== 'differencing')
     return { subformat, bytes, exact, unit, parentName: '', parentUuid: NIL_GUID };
   if (parentName === '') refuse('option "backing_file" is missing, a differencing image has a parent');
-  const parentUuid = await parentGuid(context, options, { option: 'parent-uuid', key: 'uuid' });
+  const parentUuid = await parentGuid(context, options, {
+    format: 'vpc',
+    option: 'parent-uuid',
+    key: 'uuid',
+  });
   return { subformat, bytes, exact, unit, parentName, parentUuid };
 }
 
