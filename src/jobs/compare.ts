@@ -1,11 +1,11 @@
 import type { Child } from '../block/child.ts';
 import { BlockStatus } from '../block/extent.ts';
-import { isZero } from '../block/zero.ts';
-import { inParallel, segments } from './segments.ts';
-import type { JobControl, Segment } from './segments.ts';
+import { inParallel } from './segments.ts';
+import type { JobControl } from './segments.ts';
 import { SpareBuffers } from './spare-buffers.ts';
 
 const CHUNK = 1024 * 1024;
+const LONGEST_EMPTY = 16 * 1024 * CHUNK;
 
 export interface Comparison {
   /** First byte that differs; undefined when the contents are the same. */
@@ -17,30 +17,56 @@ export interface Comparison {
 /** Compares what two disks read as; the shorter one counts as continued by zeroes. */
 export async function compareDisks(left: Child, right: Child, control: JobControl = {}): Promise<Comparison> {
   const total = Math.max(left.size, right.size);
-  const common = Math.min(left.size, right.size);
   let difference = Infinity;
   let done = 0;
   // Halves: of either disk one.
   const rooms = new SpareBuffers(CHUNK * 2);
-  const check = async (segment: Segment, other: Child | undefined, disk: Child): Promise<void> => {
+  await inParallel(pieces(left, right, total), 4, async (piece) => {
     control.signal?.throwIfAborted();
-    if (segment.offset < difference) {
-      const found = await rooms.with((room) => firstDifference(segment, { disk, other }, room));
+    if (piece.offset < difference && !(piece.leftZero && piece.rightZero)) {
+      const found = await rooms.with((room) => firstDifference(piece, { left, right }, room));
       difference = Math.min(difference, found);
     }
-    done += segment.length;
+    done += piece.length;
     control.progress?.(done, total);
+  });
+  return {
+    difference: difference === Infinity ? undefined : difference,
+    sizesDiffer: left.size !== right.size,
   };
-  await inParallel(segments(left, common, CHUNK), 4, (segment) => check(segment, right, left));
-  const longer = left.size > right.size ? left : right;
-  if (difference === Infinity && total > common) {
-    for await (const segment of segments(longer, total, CHUNK)) {
-      const end = segment.offset + segment.length;
-      const offset = Math.max(segment.offset, common);
-      if (end > offset) await check({ ...segment, offset, length: end - offset }, undefined, longer);
-    }
+}
+
+interface Piece {
+  readonly offset: number;
+  readonly length: number;
+  readonly leftZero: boolean;
+  readonly rightZero: boolean;
+}
+
+/**
+ * Both disks from start to end, in runs that are the same kind throughout: at most a chunk where there is something to
+ * read. Where neither has anything the runs get longer and longer: an empty disk of terabytes is told in few questions.
+ */
+async function* pieces(left: Child, right: Child, total: number): AsyncGenerator<Piece, void, undefined> {
+  const [one, other] = [new BlockStatus(), new BlockStatus()];
+  let wanted = CHUNK;
+  for (let offset = 0; offset < total;) {
+    const most = Math.min(wanted, total - offset);
+    await statusOf(left, offset, most, one);
+    await statusOf(right, offset, one.length, other);
+    const empty = one.zero && other.zero;
+    const length = empty ? other.length : Math.min(other.length, CHUNK);
+    yield { offset, length, leftZero: one.zero, rightZero: other.zero };
+    offset += length;
+    wanted = empty ? Math.min(wanted * 2, LONGEST_EMPTY) : CHUNK;
   }
-  return { difference: difference === Infinity ? undefined : difference, sizesDiffer: total !== common };
+}
+
+/** As `status` of the disk tells it; behind its end there are zeroes. */
+async function statusOf(disk: Child, offset: number, length: number, into: BlockStatus): Promise<void> {
+  if (offset < disk.size) return disk.status(offset, Math.min(length, disk.size - offset), into);
+  into.zero = true;
+  into.length = length;
 }
 
 /** First byte where one disk has zeroes, nothing, or compressed data and the other has not; undefined: nowhere. */
@@ -58,19 +84,19 @@ export async function firstStatusDifference(left: Child, right: Child): Promise<
 }
 
 async function firstDifference(
-  { offset, length, zero }: Segment,
-  { disk, other }: { readonly disk: Child; readonly other: Child | undefined },
+  { offset, length, leftZero, rightZero }: Piece,
+  { left, right }: { readonly left: Child; readonly right: Child },
   room: Buffer,
 ): Promise<number> {
-  const bytes = room.subarray(0, length);
-  const against = room.subarray(CHUNK, CHUNK + length);
-  if (!zero) await disk.read(bytes, offset);
-  if (other !== undefined) await other.read(against, offset);
-  if (zero && (other === undefined || isZero(against, 0, length))) return Infinity;
+  const one = room.subarray(0, length);
+  const other = room.subarray(CHUNK, CHUNK + length);
+  await readOrZero(left, one, offset, leftZero);
+  await readOrZero(right, other, offset, rightZero);
+  if (one.equals(other)) return Infinity;
+  return offset + one.findIndex((byte, at) => byte !== other[at]);
+}
+
+async function readOrZero(disk: Child, bytes: Buffer, offset: number, zero: boolean): Promise<void> {
   if (zero) bytes.fill(0);
-  if (other === undefined && isZero(bytes, 0, length)) return Infinity;
-  if (other === undefined) against.fill(0);
-  if (bytes.equals(against)) return Infinity;
-  for (let at = 0; at < length; at += 1) if (bytes[at] !== against[at]) return offset + at;
-  return Infinity;
+  else await disk.read(bytes, offset);
 }
