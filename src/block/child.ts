@@ -115,6 +115,13 @@ export class Child {
     await this.node.resize(size, shrink);
   }
 
+  /** Makes it at least so long; whatever is written further out stays. */
+  async growTo(size: number): Promise<void> {
+    if (this.holds !== 0) await this.released();
+    this.require(Permission.resize, 'resize');
+    await this.node.growTo(size);
+  }
+
   /** The point-in-time view that the node offers beside itself, if it does (copy-before-write). */
   get snapshot(): SnapshotView | undefined {
     return this.node.impl.snapshot;

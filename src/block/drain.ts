@@ -71,7 +71,7 @@ function collect(node: Node, edges: Set<Child>, seen: Set<Node>): void {
  */
 export async function allIdle(nodes: ReadonlySet<Node>): Promise<void> {
   for (;;) {
-    const busy = [...nodes].find((node) => node.busy);
+    const busy = [...nodes].find((node) => node.underWay > 0);
     if (busy === undefined) return;
     await busy.idle();
   }

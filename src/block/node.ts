@@ -16,12 +16,15 @@ import { RequestIo } from './request-io.ts';
 import { outsideUnits, readAligned, writeAligned } from './read-modify-write.ts';
 import type { CommonOptions } from './schema.ts';
 import { chainStatus } from './status.ts';
+import { hasWholeUnit } from './whole-units.ts';
 import { watchOf } from './write-watch.ts';
 import type { WriteWatch } from './write-watch.ts';
 import { isZero, writeZeroBytes } from './zero.ts';
 import { alignDown, alignUp } from '../util/sizes.ts';
 
 const logData = debug('blockfuse:data');
+
+const EVERYTHING = { offset: 0, length: Number.MAX_SAFE_INTEGER, exclusive: true };
 
 type Counted = keyof NodeCounters['failed'];
 
@@ -112,11 +115,6 @@ export class Node implements ChildParent {
     return this.inFlight;
   }
 
-  /** Requests are under way that wait for something. */
-  get busy(): boolean {
-    return this.inFlight > 0;
-  }
-
   tryRead(bytes: Buffer, at: number, length: number, offset: number): boolean {
     const size = this.io.size;
     if (offset + length > size) return this.tryReadTail(bytes, at, length, offset);
@@ -139,7 +137,7 @@ export class Node implements ChildParent {
     if (!this.alignLocks.isFreeOfExclusive(offset, length)) return false;
     if (this.guard?.concerns(offset, length, this.io.size) === true) return false;
     const zeroes = this.common.detectZeroes !== 'off' && isZero(bytes, at, length);
-    if (zeroes && this.hasUnit(offset, length)) return false;
+    if (zeroes && hasWholeUnit(this, offset, length)) return false;
     const isThere = zeroes && this.io.readsAsZero?.(offset, length) === true;
     if (!isThere && !this.io.tryWrite(bytes, at, length, offset)) return false;
     this.changed(offset, length);
@@ -162,7 +160,7 @@ export class Node implements ChildParent {
     if (bytes.length === 0) return;
     const { detectZeroes, discard } = this.common;
     const zeroes = detectZeroes !== 'off' && isZero(bytes, 0, bytes.length);
-    if (zeroes && this.hasUnit(offset, bytes.length)) {
+    if (zeroes && hasWholeUnit(this, offset, bytes.length)) {
       const unmap = detectZeroes === 'unmap' && discard === 'unmap' ? ZeroFlag.mayUnmap : 0;
       await this.writeZeroes(offset, bytes.length, unmap | (flags & WriteFlag.fua));
       return;
@@ -256,11 +254,15 @@ export class Node implements ChildParent {
     await this.track('resize', size, 0, () => this.changeSize(size, shrink, false));
   }
 
+  /** Makes it at least `size` bytes long. Writes further out may be under way: they are not cut off. */
+  async growTo(size: number): Promise<void> {
+    if (size > this.size) await this.track('grow', size, 0, () => this.changeSize(size, false, true));
+  }
+
   /** Makes room for a write that ends at `end`: formats grow, protocols grow by being written to. */
   async growFor(end: number): Promise<void> {
-    if (this.impl.family === 'mapping' && end > this.size) {
-      await this.track('grow', end, 0, () => this.changeSize(end, false, true));
-    } else if (this.impl.family === 'filter') await this.filteredChild().node.growFor(end);
+    if (this.impl.family === 'mapping') await this.growTo(end);
+    else if (this.impl.family === 'filter') await this.filteredChild().node.growFor(end);
   }
 
   /** Resolves when no request is under way here; the caller has made sure that none comes. */
@@ -294,13 +296,6 @@ export class Node implements ChildParent {
     return new FilterIo(impl, this.filteredChild());
   }
 
-  /** Whether a range has a whole allocation unit: zeroes are then better stored as such. Part of one takes its room anyway. */
-  private hasUnit(offset: number, length: number): boolean {
-    const unit = this.limits.allocationUnit;
-    const end = offset + length;
-    return alignUp(offset, unit) + unit <= (end === this.size ? alignUp(end, unit) : end);
-  }
-
   private tryReadTail(bytes: Buffer, at: number, length: number, offset: number): boolean {
     const inside = this.io.size - offset;
     if (inside > 0 && !this.tryRead(bytes, at, inside, offset)) return false;
@@ -313,18 +308,13 @@ export class Node implements ChildParent {
     this.watch?.requireRoom(size);
     const { impl } = this;
     if (impl.resize === undefined && impl.family === 'filter') {
-      await this.filteredChild().resize(size, shrink);
+      await (atLeast ? this.filteredChild().growTo(size) : this.filteredChild().resize(size, shrink));
     } else if (impl.resize === undefined) {
       throw new BlockError('ENOTSUP', `Cannot resize "${this.name}": the ${this.driver.name} driver can't`);
     } else {
-      const lock = await this.locks.acquire(0, Number.MAX_SAFE_INTEGER, true);
-      try {
-        await this.guarded({ action: 'resize', offset: 0, length: 0, size }, () =>
-          changeDriverSize(this, size, { shrink, atLeast }),
-        );
-      } finally {
-        lock.release();
-      }
+      const change = { action: 'resize', offset: 0, length: 0, size };
+      const make = (): Promise<void> => changeDriverSize(this, size, { shrink, atLeast });
+      await this.locks.during(EVERYTHING, () => this.guarded(change, make));
     }
     this.generation += 1;
     this.watch?.resized(this.size);
@@ -352,8 +342,15 @@ export class Node implements ChildParent {
     }
   }
 
+  /**
+   * A mapping holds its own locks. Elsewhere, what is written past the end would be cut off by a growth to somewhere before
+   * it: the range is held, which keeps every change of size out (changeSize).
+   */
   private async guarded(change: FileChange, make: () => Promise<void>): Promise<void> {
-    await (this.guard === undefined ? make() : this.guard.run(this.io, change, make));
+    const { offset, length } = change;
+    const run = (): Promise<void> => this.guard?.run(this.io, change, make) ?? make();
+    const isPastEnd = this.impl.family !== 'mapping' && offset + length > this.size;
+    await (isPastEnd ? this.locks.during({ offset, length, exclusive: false }, run) : run());
   }
 
   private async discardStep(offset: number, length: number): Promise<void> {

@@ -48,6 +48,19 @@ export class RangeLocks {
     });
   }
 
+  /** Holds the range while `run` runs. */
+  async during<Result>(
+    range: { offset: number; length: number; exclusive: boolean },
+    run: () => Promise<Result>,
+  ): Promise<Result> {
+    const lock = await this.acquire(range.offset, range.length, range.exclusive);
+    try {
+      return await run();
+    } finally {
+      lock.release();
+    }
+  }
+
   /** Whether a request that runs in this turn alone may write here: no exclusive entry overlaps. */
   isFreeOfExclusive(offset: number, length: number): boolean {
     return this.exclusiveCount === 0 || !this.overlaps(offset, length, true);

@@ -1,3 +1,17 @@
+import type { Limits } from './limits.ts';
+import { alignUp } from '../util/sizes.ts';
+
+/** Whether a range has a whole allocation unit: zeroes are then better stored as such. Part of one takes its room anyway. */
+export function hasWholeUnit(
+  { size, limits }: { readonly size: number; readonly limits: Limits },
+  offset: number,
+  length: number,
+): boolean {
+  const unit = limits.allocationUnit;
+  const end = offset + length;
+  return alignUp(offset, unit) + unit <= (end === size ? alignUp(end, unit) : end);
+}
+
 /** What became of a unit: it is as wanted, it can't be done by tables alone, or something has to be loaded first. */
 export type UnitOutcome = 'done' | 'stop' | 'load';
 

@@ -10,17 +10,23 @@ import { Random } from './random.ts';
  * A disk in memory for tests that behaves like slow, unreliable hardware: sometimes ready at once, mostly some turns of
  * the event loop later and out of order; it may fail now and then, and refuses requests that its limits forbid.
  */
-class SlowDisk implements RequestDriver {
+export class SlowDisk implements RequestDriver {
   readonly family = 'request';
   readonly limits;
+  size: number;
+  /** Zeroes behind `size`. */
   private bytes: Buffer;
   private readonly random: Random;
   private readonly failureRate: number;
   /** How often it would have to wait; changes every now and then. */
   private mood = 0.5;
 
-  constructor(options: { size: number; seed: number; alignment: number; 'fail-per-mille': number }) {
-    this.bytes = Buffer.alloc(options.size);
+  constructor(
+    options: { size: number; seed: number; alignment: number; 'fail-per-mille': number },
+    content = Buffer.alloc(options.size),
+  ) {
+    this.bytes = content;
+    this.size = content.length;
     this.random = new Random(options.seed);
     this.failureRate = options['fail-per-mille'] / 1000;
     this.limits = limits({
@@ -29,10 +35,6 @@ class SlowDisk implements RequestDriver {
       maxTransfer: 256 * 1024,
       maxDiscard: 256 * 1024,
     });
-  }
-
-  get size(): number {
-    return this.bytes.length;
   }
 
   tryRead(bytes: Buffer, at: number, length: number, offset: number): boolean {
@@ -45,7 +47,8 @@ class SlowDisk implements RequestDriver {
   }
 
   tryWrite(bytes: Buffer, at: number, length: number, offset: number): boolean {
-    if (offset + length > this.size || this.wouldWait()) return false;
+    if (this.wouldWait()) return false;
+    this.grow(offset + length);
     bytes.copy(this.bytes, offset, at, at + length);
     return true;
   }
@@ -93,11 +96,13 @@ class SlowDisk implements RequestDriver {
       : out.setData(undefined, offset, Math.min(max, this.size - offset), true);
   }
 
-  async resize(size: number): Promise<void> {
+  /** Cuts off whatever lies further out by then, as ftruncate(2) does. */
+  async resize(size: number, shrink: boolean): Promise<void> {
+    if (size < this.size && !shrink) throw new BlockError('EINVAL', 'Cannot resize "slow": not to shrink');
     await this.delay();
-    const bytes = Buffer.alloc(size);
-    this.bytes.copy(bytes);
-    this.bytes = bytes;
+    if (size < this.size) this.bytes.fill(0, size, this.size);
+    this.size = size;
+    this.grow(size);
   }
 
   async flush(): Promise<void> {
@@ -108,14 +113,20 @@ class SlowDisk implements RequestDriver {
     return Promise.resolve();
   }
 
+  /** What it holds now. */
+  get content(): Buffer {
+    return this.bytes.subarray(0, this.size);
+  }
+
   private copyOut(bytes: Buffer, offset: number): void {
     bytes.fill(0);
-    if (offset < this.size) this.bytes.copy(bytes, 0, offset);
+    if (offset < this.size) this.bytes.copy(bytes, 0, offset, this.size);
   }
 
   private grow(end: number): void {
-    if (end <= this.size) return;
-    const bytes = Buffer.alloc(end);
+    this.size = Math.max(this.size, end);
+    if (this.size <= this.bytes.length) return;
+    const bytes = Buffer.alloc(this.size * 2);
     this.bytes.copy(bytes);
     this.bytes = bytes;
   }
@@ -142,6 +153,18 @@ class SlowDisk implements RequestDriver {
   private async delay(): Promise<void> {
     for (let turns = this.random.below(4); turns > 0; turns -= 1) await new Promise(setImmediate);
   }
+}
+
+/** A driver whose node is this disk. */
+export function slowDriverOver(disk: SlowDisk) {
+  return defineDriver({
+    name: 'slow-image',
+    kind: 'protocol',
+    summary: 'A disk in memory that answers late and out of order',
+    options: {},
+    children: {},
+    open: () => Promise.resolve(disk),
+  });
 }
 
 export const slowDriver = defineDriver({

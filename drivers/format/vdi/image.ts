@@ -225,7 +225,7 @@ export class VdiImage implements MappingDriver {
     else await writeMap(file, map, { at: next.offset_bmap, from: map.blocks, blocks, given, entryFor });
     next.blocks_allocated = Math.max(0, used);
     const end = next.offset_data + used * step;
-    if (file.size < end) await file.resize(end);
+    await file.growTo(end);
     await file.flush();
     await this.writeHeader(next);
     const grown = new BlockMap(file, next, subject);
@@ -324,7 +324,7 @@ export class VdiImage implements MappingDriver {
   private async growTo(places: number): Promise<void> {
     const { offset_data: data, block_size: unit, block_extra: extra } = this.header;
     const end = data + places * (unit + extra);
-    if (this.file.size < end) await this.file.resize(end);
+    await this.file.growTo(end);
     const used = Math.min(places, this.map.blocks);
     if (this.header.blocks_allocated === used) return;
     this.header.blocks_allocated = used;

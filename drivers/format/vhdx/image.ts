@@ -251,7 +251,7 @@ export class VhdxImage implements MappingDriver {
   /** A fixed image has every block. */
   private async fillBehind(blocks: number): Promise<void> {
     const offsets = Array.from({ length: this.shape.blocks - blocks }, () => this.places.take());
-    if (this.file.size < this.places.end) await this.file.resize(this.places.end);
+    await this.file.growTo(this.places.end);
     for (const [index, offset] of offsets.entries()) {
       await this.see(blocks + index);
       this.bat.set(blocks + index, State.full, offset);

@@ -128,7 +128,7 @@ async function readReplay(file: Child, headers: HeaderPair, subject: string): Pr
 
 /** Whole, flushed, and only then forgotten: a crash on the way leaves it to be replayed again. */
 async function applyReplay(file: Child, headers: HeaderPair, replay: Replay): Promise<void> {
-  if (file.size < replay.lastFileOffset) await file.resize(replay.lastFileOffset);
+  await file.growTo(replay.lastFileOffset);
   for (const { offset, length, bytes } of replay.changes) {
     if (bytes === undefined) await file.writeZeroes(offset, length);
     else await file.write(bytes, offset);

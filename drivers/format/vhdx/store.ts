@@ -108,7 +108,7 @@ export class VhdxStore {
     const changes = this.bat.pages.takeChanges();
     const released = this.places.takeReleased();
     try {
-      if (changes.length > 0 && this.file.size < this.places.end) await this.file.resize(this.places.end);
+      if (changes.length > 0) await this.file.growTo(this.places.end);
       await this.file.flush();
       if (changes.length > 0) await this.log.write(this.inOrder(changes));
       for (const place of released)
