@@ -6,6 +6,7 @@ import { copyDisk } from '../jobs/copy.ts';
 import { realPath } from '../sys/paths.ts';
 import { imageTree } from './image-arguments.ts';
 import type { ImageValues } from './image-arguments.ts';
+import { complain } from './output.ts';
 import { Progress } from './progress.ts';
 import { doorTo, withGraph } from './with-graph.ts';
 
@@ -21,7 +22,7 @@ interface Target {
 }
 
 export async function commitImage(image: string, options: CommitOptions): Promise<{ filename: string }> {
-  return withGraph(options, async (graph) => {
+  const filename = await withGraph(options, async (graph) => {
     const top = await graph.open(imageTree(image, options));
     const base = findBase(top, image, options.base);
     const empties = !options.keep && base.depth === 1;
@@ -31,7 +32,19 @@ export async function commitImage(image: string, options: CommitOptions): Promis
     }
     await copyDown(graph, top, base);
     if (empties) await makeEmpty(graph, top);
-    return { filename: base.node.filename };
+    return base.node.filename;
+  });
+  await tellWhetherOpens(image, options, filename);
+  return { filename };
+}
+
+/** An overlay whose format remembers what its parent held refuses, or warns of, a parent that has changed. */
+async function tellWhetherOpens(image: string, options: CommitOptions, base: string): Promise<void> {
+  const open = (graph: Graph): Promise<Node> =>
+    graph.open({ ...imageTree(image, options), 'read-only': true });
+  await withGraph(options, open, true).catch((error: unknown) => {
+    const reason = error instanceof Error ? error.message : String(error);
+    complain(`warning: "${base}" holds everything now, and the overlay opens no more: ${reason}`);
   });
 }
 

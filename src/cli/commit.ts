@@ -10,6 +10,8 @@ export const commitCommand = defineCommand({
   description: [
     'The backing file grows when the overlay is larger. Afterwards the overlay is empty, unless --keep is given or ' +
       '--base names a file further down: images between the two are then of no use any more.',
+    'An overlay that remembers what its parent held (vmdk, vhdx) opens no more when the parent was written to: the parent ' +
+      'then holds everything.',
   ],
   arguments: [IMAGE_ARGUMENT],
   options: {

@@ -123,6 +123,25 @@ test('commit writes an overlay into its backing file and empties it', async (t) 
   t.notRegex(stdout, /"depth": 0, "present": true/);
 });
 
+for (const format of ['vmdk', 'vhdx'])
+  test(`commit of a kept ${format} overlay tells that it opens no more`, async (t) => {
+    if (!canRun(t, 'qemu-img')) return;
+    const cwd = await tempDir(t);
+    await blockfuse(['create', '-f', format, 'base', '4M'], { cwd });
+    await blockfuse(['create', '-f', format, '-b', 'base', '-F', format, 'top'], { cwd });
+    const { stdout, stderr } = await blockfuse(['commit', '--keep', 'top'], { cwd });
+    t.is(stdout, 'Image committed.\n');
+    t.is(stderr, '', 'nothing was written');
+    await writeFile(join(cwd, 'data'), Buffer.alloc(4 * MIB, 7));
+    await blockfuse(['convert', '-n', '-O', format, 'data', 'top'], { cwd });
+    const kept = await blockfuse(['commit', '--keep', 'top'], { cwd });
+    t.regex(
+      kept.stderr,
+      /^blockfuse: warning: ".*base" holds everything now, and the overlay opens no more: /,
+    );
+    t.is((await blockfuse(['compare', 'base', 'data'], { cwd })).code, 0);
+  });
+
 test('commit to a base further down, and with --keep, leaves the overlay alone', async (t) => {
   const cwd = await tempDir(t);
   if (!canRun(t, 'qemu-img', 'qemu-io')) return;
