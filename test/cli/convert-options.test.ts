@@ -227,3 +227,32 @@ for (const [name, make, before] of [
     t.deepEqual(await readdir(cwd), ['source.raw']);
   });
 }
+
+/** What was preallocated is holes of the host's file. */
+const preallocated = test.macro(async (t: ExecutionContext, create: string) => {
+  if (!canRun(t, 'qemu-img', 'qemu-io')) return;
+  const cwd = await tempDir(t);
+  const [image, copy] = [join(cwd, 'disk.qcow2'), join(cwd, 'copy.qcow2')];
+  const options = create.replace('DATA', join(cwd, 'data.raw'));
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', '-o', options, image, '4G']);
+  const writes = ['write -P 7 1G 100k', 'write -P 8 3G 3k', `write -P 9 ${4096 * MIB - 512} 512`];
+  await run('qemu-io', ['-f', 'qcow2', ...writes.flatMap((write) => ['-c', write]), image]);
+  const { stdout } = await run(process.execPath, [program(), 'map', '--json', image]);
+  const entries: { length: number; data: boolean; zero: boolean; depth: number }[] = JSON.parse(stdout);
+  const stored = entries
+    .filter(({ data, zero }) => data && !zero)
+    .reduce((sum, { length }) => sum + length, 0);
+  t.true(stored > 0 && stored < 4 * MIB, `${stored} bytes are told to be data`);
+  t.true(entries.every(({ depth }) => depth === 0));
+  await convert(image, copy, 'qcow2');
+  const { code } = await attempt('qemu-img', ['compare', image, copy]);
+  t.is(code, 0);
+  await run('qemu-img', ['check', '-q', copy]);
+});
+
+test('preallocated metadata is copied without reading its holes', preallocated, 'preallocation=metadata');
+test(
+  'a raw data file is copied without reading its holes',
+  preallocated,
+  'data_file=DATA,data_file_raw=on,preallocation=metadata',
+);

@@ -26,6 +26,7 @@ import type { Qcow2Options } from './options.ts';
 import { Resize } from './resize.ts';
 import { InternalSnapshots } from './snapshot/control.ts';
 import type { SnapshotList } from './snapshots.ts';
+import { storedSparsely } from './stored-sparsely.ts';
 
 export interface DiskParts {
   readonly image: Image;
@@ -60,6 +61,7 @@ export class Qcow2Disk implements MappingDriver {
   /** The same as in `parts`, one step nearer for the hot path. */
   private reader: Reader;
   private cleaner: NodeJS.Timeout | undefined;
+  private sparse: boolean | undefined;
 
   constructor(parts: DiskParts, reassemble: Reassemble) {
     const { clusterSize, subclusterSize } = parts.image.geometry;
@@ -96,6 +98,12 @@ export class Qcow2Disk implements MappingDriver {
 
   get readOnly(): boolean {
     return (this.next ?? this.parts).writer === undefined;
+  }
+
+  /** Preallocated clusters are holes of the file until they are written. Looked at once, as it only has to be likely. */
+  get recurseStatus(): boolean {
+    this.sparse ??= storedSparsely(this.image);
+    return this.sparse;
   }
 
   tryMap(offset: number, max: number, out: Extent): boolean {
