@@ -1,7 +1,7 @@
-import { bool, optional, text } from '../block/schema.ts';
-import { defineCommand, UsageError } from './command.ts';
+import { bool, optional } from '../block/schema.ts';
+import { defineCommand, repeated, UsageError } from './command.ts';
 import { IMAGE_ARGUMENT, IMAGE_OPTIONS } from './image-arguments.ts';
-import { parseKeyValues } from './key-values.ts';
+import { parseKeyValueLists } from './key-values.ts';
 import { PROGRESS_OPTION } from './progress-option.ts';
 
 export const amendCommand = defineCommand({
@@ -17,7 +17,12 @@ export const amendCommand = defineCommand({
   arguments: [IMAGE_ARGUMENT],
   options: {
     ...IMAGE_OPTIONS,
-    options: { schema: optional(text('Options of the format: key=value,...')), value: 'list', short: 'o' },
+    options: {
+      schema: repeated('Options of the format: key=value,...; may be given several times'),
+      value: 'list',
+      short: 'o',
+      repeat: true,
+    },
     force: {
       schema: optional(bool('Also take the last key away, or replace one that is in use'), false),
     },
@@ -33,7 +38,7 @@ export const amendCommand = defineCommand({
     },
   ],
   run: async ({ arguments: [image = ''], options }) => {
-    const wanted = parseKeyValues(options.options ?? '');
+    const wanted = parseKeyValueLists(options.options);
     if (Object.keys(wanted).length === 0) throw new UsageError('nothing to change is given with --options');
     const { amendImage } = await import('./amend-image.ts');
     await amendImage(image, options, wanted);

@@ -1,7 +1,7 @@
 import { bool, choice, integer, optional, size, text } from '../block/schema.ts';
-import { defineCommand } from './command.ts';
+import { defineCommand, repeated } from './command.ts';
 import { IMAGE_ARGUMENT, IMAGE_OPTIONS } from './image-arguments.ts';
-import { parseKeyValues } from './key-values.ts';
+import { parseKeyValueLists } from './key-values.ts';
 import { printJson } from './output.ts';
 import { PROGRESS_OPTION } from './progress-option.ts';
 
@@ -16,9 +16,10 @@ export const convertCommand = defineCommand({
     ...IMAGE_OPTIONS,
     'target-format': { schema: optional(text('Format of the target'), 'raw'), value: 'name', short: 'O' },
     'target-options': {
-      schema: optional(text('Options to create it with: key=value,...')),
+      schema: repeated('Options to create it with: key=value,...; may be given several times'),
       value: 'list',
       short: 'o',
+      repeat: true,
     },
     compress: { schema: optional(bool('Write compressed clusters, on several cores'), false), short: 'c' },
     snapshot: {
@@ -87,7 +88,7 @@ export const convertCommand = defineCommand({
     const { convertImage } = await import('./convert-image.ts');
     const made = await convertImage(image, target, {
       ...options,
-      createOptions: parseKeyValues(options['target-options'] ?? ''),
+      createOptions: parseKeyValueLists(options['target-options']),
     });
     if (options.json) printJson(made);
     return 0;

@@ -1,8 +1,8 @@
 import { bool, optional, text } from '../block/schema.ts';
-import { defineCommand } from './command.ts';
+import { defineCommand, repeated } from './command.ts';
 import { IMAGE_OPTIONS } from './image-arguments.ts';
 import { printJson } from './output.ts';
-import { parseKeyValues } from './key-values.ts';
+import { parseKeyValueLists } from './key-values.ts';
 import { PROGRESS_OPTION } from './progress-option.ts';
 import { SECRET_OPTIONS } from './secrets.ts';
 
@@ -27,7 +27,12 @@ export const createCommand = defineCommand({
     },
     'backing-format': { schema: optional(text('Format of the backing file')), value: 'name', short: 'F' },
     unsafe: { schema: optional(bool('Name a backing file that is not looked at'), false), short: 'u' },
-    options: { schema: optional(text('Options of the format: key=value,...')), value: 'list', short: 'o' },
+    options: {
+      schema: repeated('Options of the format: key=value,...; may be given several times'),
+      value: 'list',
+      short: 'o',
+      repeat: true,
+    },
     follow: IMAGE_OPTIONS.follow,
     ...SECRET_OPTIONS,
     ...PROGRESS_OPTION,
@@ -51,7 +56,7 @@ export const createCommand = defineCommand({
       backing: options.backing,
       backingFormat: options['backing-format'],
       unsafe: options.unsafe,
-      options: parseKeyValues(options.options ?? ''),
+      options: parseKeyValueLists(options.options),
     });
     if (options.json) printJson(made);
     return 0;

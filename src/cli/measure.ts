@@ -1,7 +1,7 @@
 import { bool, optional, size, text } from '../block/schema.ts';
-import { defineCommand, UsageError } from './command.ts';
+import { defineCommand, repeated, UsageError } from './command.ts';
 import { IMAGE_OPTIONS } from './image-arguments.ts';
-import { parseKeyValues } from './key-values.ts';
+import { parseKeyValueLists } from './key-values.ts';
 import { print, printJson } from './output.ts';
 import { PROGRESS_OPTION } from './progress-option.ts';
 
@@ -17,9 +17,10 @@ export const measureCommand = defineCommand({
     ...IMAGE_OPTIONS,
     'target-format': { schema: optional(text('Format to measure for'), 'raw'), value: 'name', short: 'O' },
     'target-options': {
-      schema: optional(text('Options of that format: key=value,...')),
+      schema: repeated('Options of that format: key=value,...; may be given several times'),
       value: 'list',
       short: 'o',
+      repeat: true,
     },
     size: { schema: optional(size('Size of an empty disk, instead of an image')), value: 'bytes' },
     snapshot: { schema: optional(text('Internal snapshot to measure')), value: 'name', short: 'l' },
@@ -33,7 +34,7 @@ export const measureCommand = defineCommand({
     if ((image === undefined) === (options.size === undefined))
       throw new UsageError('either an image or --size must be given');
     const { measureImage } = await import('./measure-image.ts');
-    const createOptions = parseKeyValues(options['target-options'] ?? '');
+    const createOptions = parseKeyValueLists(options['target-options']);
     const result = await measureImage(image, { ...options, createOptions });
     const { required, fullyAllocated, bitmaps } = result;
     const more = bitmaps === undefined ? {} : { bitmaps };

@@ -327,3 +327,37 @@ test('compare looks at what the longer image has more, and at nothing before it 
   t.is(await compare('long.raw', 'short.raw'), different);
   t.is(await compare('short.raw', 'long.raw'), different);
 });
+
+test('lists of options that are given one after the other add up, and nothing is given twice', async (t) => {
+  if (!canRun(t, 'qemu-img')) return;
+  const cwd = await tempDir(t);
+  const lists = ['-o', 'cluster_size=4k', '-o', 'lazy_refcounts=on'];
+  const isBoth = async (file: string): Promise<void> => {
+    const { stdout } = await run('qemu-img', ['info', '--output=json', file], { cwd });
+    const info = JSON.parse(stdout) as Record<string, unknown>;
+    t.is(info['cluster-size'], 4096, file);
+    t.like(info, { 'format-specific': { data: { 'lazy-refcounts': true } } }, file);
+    t.is((await attempt('qemu-img', ['check', file], { cwd })).code, 0, file);
+  };
+  await blockfuse(['create', ...lists, 'made.qcow2', '1M'], { cwd });
+  await isBoth('made.qcow2');
+  await blockfuse(['convert', '-O', 'qcow2', ...lists, 'made.qcow2', 'copy.qcow2'], { cwd });
+  await isBoth('copy.qcow2');
+  await run(
+    'qemu-img',
+    ['create', '-q', '-f', 'qcow2', '-o', 'compat=0.10,cluster_size=4k', 'old.qcow2', '1M'],
+    { cwd },
+  );
+  await blockfuse(['amend', '-o', 'compat=1.1', '-o', 'lazy_refcounts=on', 'old.qcow2'], { cwd });
+  await isBoth('old.qcow2');
+
+  const what = ['-O', 'qcow2', '-o', 'cluster_size=512', '-o', 'refcount_bits=64', '--size', '5G'];
+  const ours = await blockfuse(['measure', '--json', ...what], { cwd });
+  const theirs = await run('qemu-img', ['measure', '--output=json', ...what], { cwd });
+  t.deepEqual(JSON.parse(ours.stdout), JSON.parse(theirs.stdout));
+
+  const twice = ['create', '-o', 'cluster_size=4k', '-o', 'cluster_size=512', 'twice.qcow2', '1M'];
+  const refused = await attemptBlockfuse(twice, { cwd });
+  t.is(refused.code, 2);
+  t.regex(refused.stderr, /option "cluster_size" is given twice/);
+});
