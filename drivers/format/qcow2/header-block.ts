@@ -50,8 +50,9 @@ export class HeaderBlock {
     const next = Buffer.from(this.bytes);
     for (const [name, value] of Object.entries(changes)) encodeField(next, name as HeaderFieldName, value);
     await this.file.write(rest === undefined ? next : Buffer.concat([next, rest]), 0);
+    // What a failed flush lost has to be written again by the next update: it must not look as if it was there.
+    await this.file.flush();
     next.copy(this.bytes);
     this.fieldValues = { ...this.fieldValues, ...changes };
-    await this.file.flush();
   }
 }
