@@ -1,14 +1,16 @@
 /**
  * Another size for the disk. The node holds all of it exclusively meanwhile.
  *
- *   grow    L1 table that is long enough -> what shows at the new end is made zero, flushed -> size in the header
- *   shrink  size in the header -> what lies past it is freed
+ *   grow    L1 table that is long enough -> what shows at the new end is made zero, flushed -> raw data file is so long
+ *           -> size in the header
+ *   shrink  size in the header -> what lies past it is freed -> raw data file is cut
  */
 import type { Child } from '../../../src/block/child.ts';
 import { BlockError } from '../../../src/block/errors.ts';
 import { Extent, Placement } from '../../../src/block/extent.ts';
 import { alignDown, alignUp } from '../../../src/util/sizes.ts';
 import type { Reader, Writer } from './build.ts';
+import type { Header } from './header.ts';
 import type { Image } from './image.ts';
 
 const L1_MAX = 32 * 1024 * 1024;
@@ -29,9 +31,12 @@ export class Resize {
     const old = image.size;
     this.refuse(size, shrink);
     while (!image.tryPrepare()) await image.need.load();
-    if (size > old) await this.grow(old, size);
-    else if (size < old) await this.shrink(old, size);
+    if (size < old) await this.shrink(old, size);
+    else if (size > old) await this.prepareGrowth(old, size);
     if (image.rawData) await image.data.resize(size, shrink);
+    if (size <= old) return;
+    await image.header.update({ size });
+    image.size = size;
   }
 
   /** Contract: MappingDriver.makeEmpty. */
@@ -57,7 +62,8 @@ export class Resize {
       fail('EFBIG', `the L1 table would have ${entries} entries, must be at most ${L1_MAX / 8}`);
   }
 
-  private async grow(old: number, size: number): Promise<void> {
+  /** All that takes room: when it fails the disk has the size that it had. */
+  private async prepareGrowth(old: number, size: number): Promise<void> {
     const { clusterSize, tableSpan } = this.image.geometry;
     const entries = Math.ceil(size / tableSpan);
     if (entries > this.reader.l1.length) await this.moveL1(entries);
@@ -69,8 +75,6 @@ export class Resize {
       Math.min(alignUp(size, clusterSize), alignUp(below, clusterSize)),
     );
     await this.writer.writeback.flush();
-    await this.image.header.update({ size });
-    this.image.size = size;
   }
 
   private get cow(): Child | undefined {
@@ -100,7 +104,7 @@ export class Resize {
     const bytes = reader.l1.grown(entries);
     await image.file.write(padded(bytes, clusterSize), offset);
     await image.file.flush();
-    await this.publish({ l1_table_offset: offset, l1_size: entries });
+    await this.publish({ l1_table_offset: offset, l1_size: entries }, 'L1 tables');
     reader.l1.moveTo(bytes, offset);
     writer.metadata.add(offset, bytes.length, 'the L1 table');
     if (old.length === 0) return;
@@ -108,11 +112,12 @@ export class Resize {
     writer.frees.add(old.offset / clusterSize, Math.ceil(old.length / clusterSize), 'other');
   }
 
-  private async publish(fields: { l1_table_offset: number; l1_size: number }): Promise<void> {
+  /** When it fails nothing may be written any more: it might belong to what the header does not name. */
+  private async publish(fields: Partial<Header>, what: string): Promise<void> {
     try {
       await this.image.header.update(fields);
     } catch (error) {
-      const text = `Cannot write to image "${this.image.subject}": the header may name either of two L1 tables`;
+      const text = `Cannot write to image "${this.image.subject}": the header may name either of two ${what}`;
       const failure = new BlockError('EIO', text, {}, error);
       this.image.refuseWrites(failure);
       throw failure;
@@ -182,7 +187,7 @@ export class Resize {
     const { image, writer } = this;
     const { clusterSize, tableSpan } = image.geometry;
     await writer.writeback.flush();
-    await image.header.update({ size });
+    await this.publish({ size }, 'sizes');
     image.size = size;
     await this.dropRange(alignUp(size, clusterSize), alignUp(old, clusterSize));
     await writer.writeback.exclusively(() => {
