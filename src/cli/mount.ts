@@ -1,7 +1,7 @@
 import path from 'node:path';
 import * as v from 'valibot';
 import { bool, choice, optional, text } from '../block/schema.ts';
-import { defineCommand } from './command.ts';
+import { defineCommand, repeated } from './command.ts';
 import type { Options, OptionValues } from './command.ts';
 import { cacheOptions } from './cache-mode.ts';
 import {
@@ -15,7 +15,7 @@ import {
   imageTree,
   imageWord,
 } from './image-arguments.ts';
-import { parseKeyValues } from './key-values.ts';
+import { parseKeyValueLists } from './key-values.ts';
 import { METRICS_OPTION, metricsAddress } from './metrics-option.ts';
 import { nodeNameFor } from './node-name.ts';
 import { encoded, readSecrets } from './secrets.ts';
@@ -26,9 +26,12 @@ import type { ServeRequest } from './server/messages.ts';
 const OPTIONS = {
   ...IMAGE_OPTIONS,
   options: {
-    schema: optional(text('Options of the format: key=value,... (blockfuse formats NAME lists them)'), ''),
+    schema: repeated(
+      'Options of the format: key=value,... (blockfuse formats NAME lists them); may be given several times',
+    ),
     value: 'list',
     short: 'O',
+    repeat: true,
   },
   'read-only': { schema: optional(bool('Refuse writes'), false), short: 'r' },
   'node-name': {
@@ -169,7 +172,7 @@ function serveRequest(
   const isAuto = values['detect-zeroes'] === 'auto';
   const options = {
     ...exclusively(imageTree(image, { ...values, 'image-opts': false }, absoluteName)),
-    ...resolveNames(parseKeyValues(values.options), absoluteName),
+    ...resolveNames(parseKeyValueLists(values.options), absoluteName),
     ...cache,
     'node-name': node,
     'read-only': readOnly,

@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import test from 'ava';
 import type { ExecutionContext } from 'ava';
 import { blockfuse } from '../helpers/command.ts';
+import { mountImage } from '../helpers/mounted.ts';
+import { Random } from '../helpers/random.ts';
 import { run } from '../helpers/run.ts';
 import { tempDir } from '../helpers/temp-dir.ts';
 import { canRun } from '../helpers/tools.ts';
@@ -84,4 +86,18 @@ test('mount, with names that are relative: folders', async (t) => {
   t.true(short.includes('hello'));
   const options = await contentOf(t, cwd, '--image-opts', 'driver=vvfat,dir=folder,floppy=on,label=ME');
   t.true(options.includes('hello'));
+});
+
+test('lists of options of the format add up, in either style', async (t) => {
+  const image = join(await tempDir(t), 'disk.raw');
+  const content = new Random(1).bytes(4096);
+  await writeFile(image, content);
+  for (const options of [
+    ['-O', 'offset=512', '-O', 'size=1024'],
+    ['-o', 'options=offset=512', '-o', 'options=size=1024'],
+  ]) {
+    const mounted = await mountImage(t, image, ['-f', 'raw', ...options]);
+    t.true((await readFile(mounted.file)).equals(content.subarray(512, 1536)), options[0]);
+    await mounted.unmount();
+  }
 });

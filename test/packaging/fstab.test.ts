@@ -146,6 +146,14 @@ test('words of fstab, mount(8) and systemd are left to them', (t) => {
   const own = parseFuseStyle(mountCommand.options, ['ro,format=qcow2', 'node_name=n,allow_other']);
   t.deepEqual(own.words, ['ro']);
   t.deepEqual(own.values, { 'read-only': true, format: 'qcow2', 'node-name': 'n', 'allow-other': 'on' });
+  const lists = parseFuseStyle(mountCommand.options, [
+    'options=l2-cache-size=1M',
+    'options=lazy-refcounts=on',
+  ]);
+  t.deepEqual(lists.values['options'], [
+    { text: 'l2-cache-size=1M', order: 0 },
+    { text: 'lazy-refcounts=on', order: 1 },
+  ]);
   t.throws(() => parseFuseStyle(mountCommand.options, ['remount']), {
     message: 'unknown mount option "remount"',
   });
