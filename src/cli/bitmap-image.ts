@@ -46,7 +46,24 @@ export interface ImageBitmaps {
 /** The bitmaps inside an image: through the server that has it mounted, where there is one. */
 export function bitmapsOfImage(image: string, values: ImageValues): ImageBitmaps {
   const served = servedImage(image);
-  return served === undefined ? inFile(image, values) : inMount(served);
+  const bitmaps = served === undefined ? inFile(image, values) : inMount(served);
+  const subject = (action: string, name: string): string =>
+    `Cannot ${action} bitmap "${name}" of image "${image}"`;
+  return {
+    list: () => bitmaps.list(),
+    change: (change) => refusedAs(subject(change.action, change.name), bitmaps.change(change)),
+    show: (name, printer) => refusedAs(subject('show', name), bitmaps.show(name, printer)),
+  };
+}
+
+/** QEMU's words for what is refused tell neither the image nor what was attempted. */
+async function refusedAs(what: string, work: Promise<void>): Promise<void> {
+  try {
+    await work;
+  } catch (error) {
+    if (!(error instanceof Error) || error.message.startsWith('Cannot')) throw error;
+    throw new BlockError('EINVAL', `${what}: ${error.message}`, {}, error);
+  }
 }
 
 function inMount(served: ServedImage): ImageBitmaps {

@@ -10,9 +10,14 @@ export interface ExtentPrinter {
 /** JSON of all extents, or rows of the dirty ones for people. */
 export function extentPrinter(json: boolean): ExtentPrinter {
   let before = '[';
-  if (!json) print(row('Offset', 'Length'));
+  let isHeaded = json;
+  const head = (): void => {
+    if (!isHeaded) print(row('Offset', 'Length'));
+    isHeaded = true;
+  };
   return {
     print: (extents) => {
+      head();
       for (const extent of extents) {
         if (json) process.stdout.write(`${before}${renderDirtyExtent(extent)}`);
         else if (extent.dirty) print(row(hex(extent.start), hex(extent.length)));
@@ -20,6 +25,7 @@ export function extentPrinter(json: boolean): ExtentPrinter {
       }
     },
     end: () => {
+      head();
       if (json) print(before === '[' ? '[]' : ']');
     },
   };

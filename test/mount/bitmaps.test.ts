@@ -104,7 +104,7 @@ test('bitmap: what is wrong is told', async (t) => {
   await fails(['merge', image, 'b'], 2, /say which bitmaps to merge: --from/);
   await fails(['clear', '--since', 's', image, 'b'], 2, /--since is for "add" only/);
   await fails(['add', '--until', 's', image, 'b'], 2, /--until needs --since/);
-  await fails(['clear', image, 'b'], 1, /Dirty bitmap 'b' not found/);
+  await fails(['clear', image, 'b'], 1, /Cannot clear bitmap "b" of image ".*": Dirty bitmap 'b' not found/);
   const second = await makeImage(t);
   await bitmap('add', second, 'b');
   await fails(['add', second, 'b'], 1, /Bitmap already exists: b/);
