@@ -22,7 +22,7 @@ interface Target {
 }
 
 export async function commitImage(image: string, options: CommitOptions): Promise<{ filename: string }> {
-  const filename = await withGraph(options, async (graph) => {
+  return withGraph(options, async (graph) => {
     const top = await graph.open(imageTree(image, options));
     const base = findBase(top, image, options.base);
     const empties = !options.keep && base.depth === 1;
@@ -32,19 +32,26 @@ export async function commitImage(image: string, options: CommitOptions): Promis
     }
     await copyDown(graph, top, base);
     if (empties) await makeEmpty(graph, top);
-    return base.node.filename;
+    const { filename } = base.node;
+    if (!empties) await tellWhetherOpens(graph, image, options, { top, filename });
+    return { filename };
   });
-  await tellWhetherOpens(image, options, filename);
-  return { filename };
 }
 
-/** An overlay whose format remembers what its parent held refuses, or warns of, a parent that has changed. */
-async function tellWhetherOpens(image: string, options: CommitOptions, base: string): Promise<void> {
-  const open = (graph: Graph): Promise<Node> =>
-    graph.open({ ...imageTree(image, options), 'read-only': true });
-  await withGraph(options, open, true).catch((error: unknown) => {
+/**
+ * An overlay whose format remembers what its parent held refuses, or warns of, a parent that has changed. In the same graph:
+ * it has the keys, which can be read once only.
+ */
+async function tellWhetherOpens(
+  graph: Graph,
+  image: string,
+  options: CommitOptions,
+  { top, filename }: { top: Node; filename: string },
+): Promise<void> {
+  await graph.remove(top.name);
+  await graph.open({ ...imageTree(image, options), 'read-only': true }).catch((error: unknown) => {
     const reason = error instanceof Error ? error.message : String(error);
-    complain(`warning: "${base}" holds everything now, and the overlay opens no more: ${reason}`);
+    complain(`warning: "${filename}" holds everything now, and the overlay opens no more: ${reason}`);
   });
 }
 
@@ -85,6 +92,7 @@ async function copyDown(graph: Graph, top: Node, base: Target): Promise<void> {
     progress.end();
   }
   await graph.detach(into);
+  await graph.detach(source);
 }
 
 /** What is dropped is on stable storage in the base. */

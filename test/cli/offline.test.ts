@@ -142,6 +142,18 @@ for (const format of ['vmdk', 'vhdx'])
     t.is((await blockfuse(['compare', 'base', 'data'], { cwd })).code, 0);
   });
 
+test('commit of a kept overlay whose key can be read once only tells nothing', async (t) => {
+  if (!canRun(t, 'qemu-img')) return;
+  const cwd = await tempDir(t);
+  await writeFile(join(cwd, 'key'), 'secret');
+  await run('qemu-img', ['create', '-q', '-f', 'qcow2', 'base', '1M'], { cwd });
+  const encrypted = ['-o', 'encrypt.format=luks,encrypt.iter-time=10', '--key-file', 'key'];
+  await blockfuse(['create', '-f', 'qcow2', '-b', 'base', '-F', 'qcow2', ...encrypted, 'top'], { cwd });
+  const env = { ...process.env, KEY: 'secret' };
+  const { stderr } = await blockfuse(['commit', '--keep', '--key-env', 'KEY', 'top'], { cwd, env });
+  t.is(stderr, '');
+});
+
 test('commit to a base further down, and with --keep, leaves the overlay alone', async (t) => {
   const cwd = await tempDir(t);
   if (!canRun(t, 'qemu-img', 'qemu-io')) return;
